@@ -300,6 +300,7 @@ mod tests {
             request: Some(RunningRequest {
                 age: Duration::from_millis(1500),
                 line: "GET /a\"\n\u{1b}".to_owned(),
+                id: String::new(),
             }),
             requests_count: 12,
             open_count: 3,

@@ -6,7 +6,9 @@ from .in_process import WSGIApplication
 
 __all__ = [
     "Generation",
+    "RequestTimeout",
     "Statsd",
+    "Timeout",
     "Worker",
     "__version__",
     "is_serving",
@@ -52,6 +54,27 @@ class Generation:
     @property
     def name(self) -> str:
         """The name of the server (`--name`)."""
+
+class RequestTimeout(BaseException):
+    """Raised in a request that takes longer than --timeout, so that it can clean up and respond.
+
+    It is no Exception, so that frameworks do not take it for a failure of the view."""
+
+@final
+class Timeout:
+    """The time limit of the running request: `environ["arctos.timeout"]`."""
+
+    def extend(self, seconds: float) -> None:
+        """Gives the running request more time: adds to the time limit of the call that runs now.
+
+        Raises TypeError or ValueError for a wrong number; RuntimeError outside of a request, in another thread or
+        process, and once the limit is exceeded."""
+
+    @property
+    def remaining(self) -> float | None:
+        """The seconds until the running call exceeds its time limit, 0.0 afterwards; None if it is unlimited.
+
+        Raises RuntimeError outside of a request, and in another thread or process."""
 
 @final
 class Statsd:

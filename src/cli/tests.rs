@@ -60,7 +60,7 @@ fn without_options_the_defaults_are_those_of_settings() {
     assert_eq!(config.worker.reload_check, plain.reload_check);
     assert_eq!((config.limits, config.preload), (RecycleLimits::default(), false));
     assert_eq!(config.backlog, 2048);
-    assert_eq!(config.patience.request, Duration::from_secs(30));
+    assert_eq!(config.worker.call_limits.usual, Some(Duration::from_secs(30)));
     assert_eq!(config.patience.graceful, Duration::from_secs(25));
     assert_eq!(config.patience.boot, Duration::from_secs(60));
     assert_eq!(config.patience.drain_delay, Duration::ZERO);
@@ -75,7 +75,7 @@ fn without_options_the_defaults_are_those_of_settings() {
 fn every_option_is_applied() {
     let config = config(
         "-b :80 --bind unix:@x --reuse-port --listen-mode per-slot --backlog 10 -w 3 -t 0.5 \
-         --graceful-timeout 1m --boot-timeout 5s --drain-delay 2 --keep-alive 3 \
+         --timeout-for /reports=5m --timeout-for /api=1 --timeout-grace 3 --graceful-timeout 1m --boot-timeout 5s --drain-delay 2 --keep-alive 3 \
          --limit-request-line 1000 --limit-request-fields 7 --limit-request-field_size 2K \
          --limit-request-head 32K --limit-request-body 1M --body-memory 0 --body-temp-dir / \
          --header-timeout 4 --body-timeout 5 --body-min-rate 100 --write-timeout 6 \
@@ -94,7 +94,9 @@ fn every_option_is_applied() {
     assert_eq!(config.workers, 3);
     assert_eq!(config.readiness, Readiness { max_backlog: Some(11), min_workers: 2 });
     let patience = config.patience;
-    assert_eq!(patience.request, Duration::from_millis(500));
+    assert_eq!(config.worker.call_limits.usual, Some(Duration::from_millis(500)));
+    assert_eq!(config.worker.call_limits.routes.len(), 2);
+    assert_eq!(patience.reaction, Duration::from_secs(3));
     assert_eq!(patience.graceful, Duration::from_secs(60));
     assert_eq!(patience.boot, Duration::from_secs(5));
     assert_eq!(patience.drain_delay, Duration::from_secs(2));

@@ -7,6 +7,7 @@ mod advice;
 mod app_name;
 mod application;
 mod binds;
+mod call_limits;
 mod datadog;
 mod error;
 mod file;
@@ -141,8 +142,8 @@ pub struct Privileges {
 /// Time limits that the supervisor enforces.
 #[derive(Clone, Debug)]
 pub struct Patience {
-    /// For one request (`--timeout`); zero is unlimited.
-    pub request: Duration,
+    /// For a request to react to the exception that its time limit raises (`--timeout-grace`); zero raises none.
+    pub reaction: Duration,
     /// For a worker to become ready.
     pub boot: Duration,
     /// For a graceful stop as a whole.

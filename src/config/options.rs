@@ -54,6 +54,8 @@ pub enum Setting {
     Name,
     Pid,
     Timeout,
+    TimeoutFor,
+    TimeoutGrace,
     GracefulTimeout,
     DrainDelay,
     BootTimeout,

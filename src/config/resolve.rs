@@ -8,6 +8,7 @@ use arctos_worker::shared::log::{Level, LogFormat};
 
 use super::application::application;
 use super::binds::{admin_binds, binds};
+use super::call_limits::call_limits;
 use super::error::ConfigError;
 use super::hooks::hooks;
 use super::identity::privileges;
@@ -106,8 +107,10 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
     let hooks = hooks(&mut reader, preload, name.as_deref())?;
     let application = application.map(|spec| AppSpec { hooks, ..spec });
     let pid_file = file_in_directory(&mut reader, Setting::Pid)?;
+    let call_limits = call_limits(&mut reader)?;
     let patience = patience(&mut reader, environment)?;
-    let earlier = Earlier { connections, reload_check, is_multiprocess: workers > 1 };
+    let is_multiprocess = workers > 1;
+    let earlier = Earlier { connections, reload_check, is_multiprocess, call_limits };
     let worker = worker(&mut reader, environment, &privileges, earlier)?;
     let logging = logging(&mut reader)?;
     let Metrics { statsd, zone } = metrics(&mut reader, environment, !admin_binds.is_empty())?;

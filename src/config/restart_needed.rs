@@ -120,6 +120,7 @@ mod tests {
             S::Chdir | S::PythonPath | S::ReloadCheck | S::SendfileRoot => "/",
             S::BodyTempDir => ".",
             S::Static => "/s=/",
+            S::TimeoutFor => "/s=1",
             S::RootPath | S::Pid | S::AccessLogfile => "/other",
             S::Bind | S::AdminBind => "127.0.0.1:0",
             S::ListenMode => "per-slot",
@@ -143,6 +144,7 @@ mod tests {
             | S::MaxRequestsJitter
             | S::MaxLifetime
             | S::Timeout
+            | S::TimeoutGrace
             | S::GracefulTimeout
             | S::DrainDelay
             | S::BootTimeout

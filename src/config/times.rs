@@ -16,7 +16,7 @@ use crate::system::environment::Environment;
 const MILLISECOND: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(86_400);
 const TIME: Span = Span { min: MILLISECOND, max: DAY, allows_zero: false };
-const TIME_OR_ZERO: Span = Span { allows_zero: true, ..TIME };
+pub(super) const TIME_OR_ZERO: Span = Span { allows_zero: true, ..TIME };
 const RATE: Size = Size { min_bytes: 0, max_bytes: 1 << 30, allows_zero: false };
 /// `--drain-delay auto` in Kubernetes, which removes a pod from its endpoints some time after it sends the signal.
 const KUBERNETES_DRAIN: Duration = Duration::from_secs(5);
@@ -27,11 +27,11 @@ pub(super) fn patience(
     reader: &mut Reader<'_>,
     environment: &Environment,
 ) -> Result<Patience, ConfigError> {
-    let request = reader.one(Setting::Timeout, TIME_OR_ZERO)?;
+    let reaction = reader.one(Setting::TimeoutGrace, TIME_OR_ZERO)?;
     let graceful = reader.one(Setting::GracefulTimeout, TIME)?;
     let drain_delay = drain_delay(reader, environment, graceful)?;
     let boot = reader.one(Setting::BootTimeout, TIME)?;
-    Ok(Patience { request, boot, graceful, drain_delay, quick: QUICK })
+    Ok(Patience { reaction, boot, graceful, drain_delay, quick: QUICK })
 }
 
 fn drain_delay(

@@ -1,6 +1,6 @@
 //! The settings of a worker: limits, timeouts, and how it speaks HTTP.
 
-use arctos_worker::settings::{FileSettings, HeaderMap, Limits, Settings};
+use arctos_worker::settings::{CallLimits, FileSettings, HeaderMap, Limits, Settings};
 
 use super::Privileges;
 use super::error::ConfigError;
@@ -29,6 +29,7 @@ pub(super) struct Earlier {
     pub(super) connections: usize,
     pub(super) reload_check: Option<String>,
     pub(super) is_multiprocess: bool,
+    pub(super) call_limits: CallLimits,
 }
 
 /// Reads what only workers need, from `--keep-alive` to `--proxy-allow-from`.
@@ -38,7 +39,7 @@ pub(super) fn worker(
     privileges: &Privileges,
     earlier: Earlier,
 ) -> Result<Settings, ConfigError> {
-    let Earlier { connections, reload_check, is_multiprocess } = earlier;
+    let Earlier { connections, reload_check, is_multiprocess, call_limits } = earlier;
     let timeouts = timeouts(reader)?;
     let limits = Limits {
         request_line_bytes: bounded(reader.one(Setting::LimitRequestLine, LINE)?),
@@ -57,6 +58,7 @@ pub(super) fn worker(
     Ok(Settings {
         limits: Limits { requests_per_connection, ..limits },
         timeouts,
+        call_limits,
         header_map: reader.one(Setting::HeaderMap, Choice(&MAPS))?,
         server_header: reader.switch(Setting::ServerHeader)?,
         abandon_on_half_close: reader.switch(Setting::AbandonOnHalfClose)?,

@@ -6,8 +6,9 @@
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use arctos_worker::process::signals;
 use arctos_worker::shared::fd;
 use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::{Command, Counter, WorkerEntry};
@@ -21,6 +22,8 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd;
 
 use crate::supervisor::health::{Hang, Pulse, RecycleLimits, WorkerLimits};
+use crate::supervisor::interruption::Interruption;
+use crate::supervisor::log_event::RunningRequest;
 use crate::supervisor::stack_dump::StackDump;
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
@@ -108,12 +111,23 @@ pub struct Child {
     pub pulse: Pulse,
     /// The place where the worker was hanging at the last check.
     pub hang: Option<Hang>,
+    /// The request that exceeded its time limit.
+    pub late: LateRequest,
     /// When the worker is recycled.
     pub recycling: Recycling,
     /// The worker's stacks, as far as they have arrived.
     pub stacks: StackDump,
     socket: ControlSocket,
     boot: BootMessages,
+}
+
+/// The request of a worker that exceeded its time limit, and what is done about it.
+#[derive(Default)]
+pub struct LateRequest {
+    /// Whether it was interrupted, and whether it reacted.
+    pub interruption: Interruption,
+    /// The request at the moment at which it was interrupted.
+    pub request: Option<RunningRequest>,
 }
 
 /// When a worker is recycled.
@@ -137,6 +151,7 @@ impl Child {
             since,
             pulse: Pulse::default(),
             hang: None,
+            late: LateRequest::default(),
             recycling: Recycling::default(),
             stacks: StackDump::default(),
             socket,
@@ -224,6 +239,12 @@ impl Child {
     /// Sends SIGUSR2, on which the worker dumps the stacks of its threads and goes on.
     pub fn dump_stack(&self) -> Result<(), Errno> {
         kill(unistd::Pid::from_raw(self.pid.0), Signal::SIGUSR2)
+    }
+
+    /// Makes the worker raise an exception in the call that started at this moment, if that still runs.
+    pub fn interrupt(&self, call: Duration) -> Result<(), Errno> {
+        self.entry.interrupt_call(call);
+        signals::interrupt(self.pid.0)
     }
 
     /// The stack pipe, as long as it may have something to read.

@@ -8,5 +8,6 @@ use crate::supervisor::log_event::RunningRequest;
 /// Returns the request that the worker of an entry is running, or was running when it died.
 pub(super) fn running_request(entry: &'static WorkerEntry) -> Option<RunningRequest> {
     let age = monotonic()?.saturating_sub(entry.request_start()?);
-    Some(RunningRequest { age, line: entry.request_line().unwrap_or_default() })
+    let line = entry.request_line().unwrap_or_default();
+    Some(RunningRequest { age, line, id: entry.request_id().unwrap_or_default() })
 }

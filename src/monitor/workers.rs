@@ -11,9 +11,11 @@ use nix::poll::{PollFd, PollFlags};
 
 use super::children::{Child, Word};
 use super::clock::monotonic;
+use super::running_request::running_request;
 use super::source::{Reaped, Report, Round, Source};
 use crate::metrics::ResidentSet;
 use crate::supervisor::health::{Allowed, Grace, Hang, RecycleReason, hang, has_ended_loop};
+use crate::supervisor::interruption::Verdict;
 use crate::supervisor::slot::{ExitStatus, Jitter};
 use crate::supervisor::{Event, ExitDetails};
 use crate::system::descriptors::OwnDescriptors;
@@ -94,9 +96,7 @@ impl Workers {
     }
 
     fn log_failure(&self, event: &str, child: &Child, error: Errno) {
-        let mut pairs = pairs(child).to_vec();
-        pairs.push(("reason", Value::Display(&error)));
-        self.log.line(Level::Error, event, &pairs);
+        log_failure(&self.log, event, child, error);
     }
 
     fn read_messages(&mut self, index: usize, reports: &mut Vec<Report>) {
@@ -150,11 +150,30 @@ impl Workers {
                 let had_request = child.had_request();
                 reports.push(Report::Event(Event::LoopEnded { pid, had_request }));
             }
-            let Child { entry, pulse, .. } = child;
-            if let Some(found) = hang(entry, pulse, &allowed, &self.grace, monotonic) {
-                child.hang = Some(found);
-                reports.push(Report::Event(Event::Hung { pid }));
-                continue;
+            let Child { entry, pulse, late, .. } = child;
+            let found = hang(entry, pulse, &allowed, &self.grace, monotonic);
+            match late.interruption.judge(found, entry, &allowed, &self.grace, monotonic) {
+                Verdict::Healthy => {}
+                Verdict::Interrupt(call) => {
+                    interrupt(&self.log, child, call);
+                    continue;
+                }
+                Verdict::Wait => continue,
+                verdict @ (Verdict::Reacted | Verdict::Recycle) => {
+                    if verdict == Verdict::Reacted {
+                        log_late(&self.log, child, true);
+                    }
+                    reports.push(Report::Event(Event::LimitReached { pid }));
+                    continue;
+                }
+                verdict @ (Verdict::Unresponsive(found) | Verdict::Hung(found)) => {
+                    if matches!(verdict, Verdict::Unresponsive(_)) {
+                        log_late(&self.log, child, false);
+                    }
+                    child.hang = Some(found);
+                    reports.push(Report::Event(Event::Hung { pid }));
+                    continue;
+                }
             }
             let rss = self.resident.bytes(pid);
             let reached =
@@ -244,7 +263,7 @@ impl Source for Workers {
         let details = ExitDetails {
             report: child.report(),
             had_request: child.had_request(),
-            was_in_request: super::running_request::running_request(child.entry).is_some(),
+            was_in_request: running_request(child.entry).is_some(),
             is_baseline: false,
         };
         Some(Reaped::Worker { details, entry: child.entry })
@@ -256,10 +275,36 @@ impl Source for Workers {
 }
 
 /// Returns the time limits for the parts of a worker that belong to the application.
-fn allowed(round: &Round) -> Allowed {
+fn allowed(round: &Round) -> Allowed<'_> {
     let patience = round.patience();
-    let request = Some(patience.request).filter(|timeout| !timeout.is_zero());
-    Allowed { request, stop: patience.graceful }
+    let reaction = Some(patience.reaction).filter(|time| !time.is_zero());
+    let calls = &round.revision.config.worker.call_limits;
+    Allowed { calls, reaction, stop: patience.graceful }
+}
+
+/// Interrupts the call of a worker that started at this moment.
+fn interrupt(log: &Log, child: &mut Child, call: Duration) {
+    child.late.request = running_request(child.entry);
+    match child.interrupt(call) {
+        Ok(()) | Err(Errno::ESRCH) => {} // ESRCH cannot happen before the worker is reaped.
+        Err(error) => log_failure(log, "worker.interrupt_failed", child, error),
+    }
+}
+
+/// Logs a request that exceeded its time limit, once it is known whether it reacted to the exception.
+fn log_late(log: &Log, child: &mut Child, has_reacted: bool) {
+    let Some(request) = child.late.request.take() else { return };
+    let mut pairs = pairs(child).to_vec();
+    pairs.push(("reacted", Value::Text(if has_reacted { "yes" } else { "no" })));
+    pairs.extend(request.pairs());
+    let level = if has_reacted { Level::Warning } else { Level::Error };
+    log.line(level, "request.timed_out", &pairs);
+}
+
+fn log_failure(log: &Log, event: &str, child: &Child, error: Errno) {
+    let mut pairs = pairs(child).to_vec();
+    pairs.push(("reason", Value::Display(&error)));
+    log.line(Level::Error, event, &pairs);
 }
 
 /// The keys of every log line about a worker.

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use arctos_worker::settings::{AppSpec, Hooks};
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::Log;
+use arctos_worker::shared::scoreboard::WorkerEntry;
 use arctos_worker::worker;
 use arctos_worker::worker_init::{BootFailure, WorkerExit, WorkerInit};
 use arctos_worker::wsgi::{self, ApplicationSource, Bridge};
@@ -45,12 +46,12 @@ impl Runtime for Interpreter {
     }
 
     fn check(&self, config: &Config, log: &Log) -> Result<(), BootFailure> {
-        let (slot, generation) = (SlotId(0), Generation(1));
+        let (identity, entry) = ((SlotId(0), Generation(1)), WorkerEntry::detached());
         Running::begin_worker();
         // Hooks are imported but not called, because nothing is started.
         let application = AppSpec { hooks: Hooks::default(), ..config.application.clone() };
         let (source, settings) = (&self.source, &config.worker);
-        let bridge = Bridge::boot(source, &application, settings, slot, generation, log.clone())?;
+        let bridge = Bridge::boot(source, &application, settings, identity, entry, log.clone())?;
         // The interpreter exits with this process, and then does what a worker does when it exits.
         bridge.check(log)?;
         wsgi::find_hooks(&config.application.hooks)
@@ -122,9 +123,9 @@ impl Launch for CPython {
     fn work(&self, init: WorkerInit) -> WorkerExit {
         let log = init.log.clone();
         self.enter_child();
-        let (slot, generation) = (init.slot, init.generation);
+        let identity = (init.slot, init.generation);
         let (source, spec) = (&self.source, &self.application);
-        let booted = Bridge::boot(source, spec, &init.settings, slot, generation, log);
+        let booted = Bridge::boot(source, spec, &init.settings, identity, init.entry, log);
         serve(init, booted)
     }
 
@@ -162,9 +163,9 @@ impl Preloaded for LoadedZygote<'_> {
 
     fn work(&self, init: WorkerInit) -> WorkerExit {
         Running::begin_worker();
-        let (slot, generation, log) = (init.slot, init.generation, init.log.clone());
+        let (identity, log) = ((init.slot, init.generation), init.log.clone());
         let (source, spec) = (&self.source, self.spec);
-        let booted = Bridge::boot(source, spec, &init.settings, slot, generation, log);
+        let booted = Bridge::boot(source, spec, &init.settings, identity, init.entry, log);
         serve(init, booted)
     }
 }

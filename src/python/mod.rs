@@ -16,7 +16,7 @@ use pyo3::exceptions::PyImportError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use arctos_worker::wsgi::ApplicationSource;
+use arctos_worker::wsgi::{ApplicationSource, RequestTimeout};
 
 use crate::process::reexec;
 use crate::server;
@@ -36,7 +36,7 @@ mod arctos {
     #[pymodule_export]
     use super::statsd::StatsdArgument;
     #[pymodule_export]
-    use arctos_worker::wsgi::{GenerationArgument, WorkerArgument};
+    use arctos_worker::wsgi::{GenerationArgument, Timeout, WorkerArgument};
 
     #[pymodule_export]
     use super::serve::{option_names, serve_supervised};
@@ -58,6 +58,7 @@ mod arctos {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         refuse_subinterpreters()?;
+        module.add("RequestTimeout", module.py().get_type::<RequestTimeout>())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

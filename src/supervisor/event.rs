@@ -41,7 +41,7 @@ pub enum Event {
     /// The loop of a worker ended a moment ago. The worker serves no more requests, but exit hooks or threads keep its
     /// process running. This may be reported more than once.
     LoopEnded { pid: Pid, had_request: bool },
-    /// A worker has reached one of its limits and must be recycled.
+    /// A worker has reached one of its limits, or a request of it was interrupted, and it must be recycled.
     LimitReached { pid: Pid },
     /// A child was reaped: a worker, a zygote, the process of `--on-start`, or an orphan that was adopted.
     Exited { pid: Pid, status: ExitStatus, details: ExitDetails },

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use arctos_worker::settings::CallLimits;
 use arctos_worker::shared::scoreboard::{Counter, WorkerEntry};
 
 use crate::supervisor::slot::Jitter;
@@ -18,11 +19,26 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Time limits for what belongs to the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowed {
-    /// Time limit for one call; `None` is unlimited.
-    pub request: Option<Duration>,
+pub struct Allowed<'a> {
+    /// Time limits for one call.
+    pub calls: &'a CallLimits,
+    /// How long a request may still run after the exception that its time limit raises; `None` raises none.
+    pub reaction: Option<Duration>,
     /// Time limit for a graceful stop, which includes exit hooks, exit handlers and the end of threads.
     pub stop: Duration,
+}
+
+impl Allowed<'_> {
+    /// Returns the time limit for the running call of a worker: that of its route, and what it has asked for.
+    pub fn call(&self, entry: &WorkerEntry) -> Option<Duration> {
+        let limit = match entry.request_start() {
+            Some(_) if !self.calls.routes.is_empty() => {
+                self.calls.of_request(&entry.request_line().unwrap_or_default())
+            }
+            Some(_) | None => self.calls.usual,
+        };
+        limit.map(|limit| limit.saturating_add(entry.call_extension()))
+    }
 }
 
 /// The place where a worker hangs.
@@ -44,6 +60,14 @@ pub struct Grace {
     pub until: Duration,
     /// How long the supervisor was suspended.
     pub gap: Duration,
+}
+
+impl Grace {
+    /// Returns the time from a moment until now, without a suspension in between.
+    pub(super) fn since(&self, moment: Duration, monotonic: Duration) -> Duration {
+        let not_counted = if moment < self.until { self.gap } else { Duration::ZERO };
+        monotonic.saturating_sub(moment).saturating_sub(not_counted)
+    }
 }
 
 /// The progress of one worker's loop: the number of its steps, and the time since which it has made none.
@@ -71,14 +95,11 @@ impl Pulse {
 pub fn hang(
     entry: &WorkerEntry,
     pulse: &mut Pulse,
-    allowed: &Allowed,
+    allowed: &Allowed<'_>,
     grace: &Grace,
     monotonic: Duration,
 ) -> Option<Hang> {
-    let since = |moment: Duration| {
-        let not_counted = if moment < grace.until { grace.gap } else { Duration::ZERO };
-        monotonic.saturating_sub(moment).saturating_sub(not_counted)
-    };
+    let since = |moment: Duration| grace.since(moment, monotonic);
     // A worker can overwrite its entry with any time. A time in the future is ignored.
     let is_past = |moment: &Duration| *moment <= monotonic;
     if let Some(start) = entry.exit_start().filter(is_past) {
@@ -90,7 +111,7 @@ pub fn hang(
     let still = since(pulse.look(entry, monotonic));
     if let Some(start) = call {
         let age = since(start);
-        return allowed.request.filter(|longest| age > *longest).map(|_| Hang::Request(age));
+        return allowed.call(entry).filter(|longest| age > *longest).map(|_| Hang::Request(age));
     }
     (pulse.ticks > 0 && still > LOOP_PATIENCE).then_some(Hang::Loop(still))
 }
@@ -196,6 +217,8 @@ fn requests(entry: &WorkerEntry) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use arctos_worker::settings::RouteLimit;
+
     use super::*;
 
     const fn s(seconds: u64) -> Duration {
@@ -207,7 +230,8 @@ mod tests {
         entry: &'static WorkerEntry,
         pulse: Pulse,
         now: Duration,
-        allowed: Allowed,
+        calls: CallLimits,
+        stop: Duration,
         grace: Grace,
     }
 
@@ -217,14 +241,16 @@ mod tests {
             let entry = WorkerEntry::detached();
             entry.tick();
             let grace = Grace::default();
-            let allowed = Allowed { request: Some(s(30)), stop: s(25) };
-            let mut watched = Self { entry, pulse: Pulse::default(), now, allowed, grace };
+            let calls = CallLimits { usual: Some(s(30)), routes: Vec::new() };
+            let pulse = Pulse::default();
+            let mut watched = Self { entry, pulse, now, calls, stop: s(25), grace };
             assert_eq!(watched.look(), None);
             watched
         }
 
         fn look(&mut self) -> Option<Hang> {
-            hang(self.entry, &mut self.pulse, &self.allowed, &self.grace, self.now)
+            let allowed = Allowed { calls: &self.calls, reaction: None, stop: self.stop };
+            hang(self.entry, &mut self.pulse, &allowed, &self.grace, self.now)
         }
 
         /// Lets seconds pass without an event. Returns the first finding.
@@ -251,8 +277,28 @@ mod tests {
         assert_eq!(worker.wait(40), Some(Hang::Request(s(31))));
         worker.returns();
         assert_eq!(worker.wait(5), None);
-        worker.allowed.request = None;
+        worker.calls.usual = None;
         worker.calls();
+        assert_eq!(worker.wait(10_000), None);
+    }
+
+    #[test]
+    fn a_request_has_the_limit_of_its_route_and_what_it_asked_for() {
+        let mut worker = Watched::from(s(100));
+        let limit = |limit| RouteLimit { prefix: "/slow".to_owned(), limit };
+        worker.calls.routes = vec![limit(Some(s(60)))];
+        worker.entry.begin_request(worker.now, b"GET", b"/slow/1");
+        assert_eq!(worker.wait(100), Some(Hang::Request(s(61))));
+        worker.entry.extend_call(s(20));
+        assert_eq!(worker.wait(100), Some(Hang::Request(s(81))));
+        worker.returns();
+        worker.entry.begin_request(worker.now, b"GET", b"/slow/1");
+        assert_eq!(worker.wait(100), Some(Hang::Request(s(61))));
+        worker.returns();
+        worker.entry.begin_call(worker.now);
+        assert_eq!(worker.wait(100), Some(Hang::Request(s(31))), "it is no call for a request");
+        worker.calls.routes = vec![limit(None)];
+        worker.entry.begin_request(worker.now, b"GET", b"/slow/1");
         assert_eq!(worker.wait(10_000), None);
     }
 
@@ -262,7 +308,7 @@ mod tests {
         assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
         worker.entry.tick();
         assert_eq!(worker.look(), None, "the loop goes on");
-        worker.allowed.request = None;
+        worker.calls.usual = None;
         assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
     }
 
@@ -307,7 +353,7 @@ mod tests {
     #[test]
     fn the_time_of_exit_hooks_does_not_include_the_last_request() {
         let mut worker = Watched::from(s(100));
-        worker.allowed.request = None;
+        worker.calls.usual = None;
         worker.calls();
         assert_eq!(worker.wait(60), None);
         worker.returns();
@@ -318,7 +364,7 @@ mod tests {
     #[test]
     fn exit_hooks_of_a_worker_that_exits_by_itself_have_a_minimum_time() {
         let mut worker = Watched::from(s(100));
-        worker.allowed.stop = Duration::ZERO;
+        worker.stop = Duration::ZERO;
         worker.entry.begin_exit(worker.now);
         assert_eq!(worker.wait(40), Some(Hang::Exit(s(11))));
     }

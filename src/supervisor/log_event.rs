@@ -71,6 +71,18 @@ pub struct RunningRequest {
     pub age: Duration,
     /// Method and path.
     pub line: String,
+    /// Its identifier; empty if it is not known.
+    pub id: String,
+}
+
+impl RunningRequest {
+    /// Returns the keys of a log line about this request.
+    pub fn pairs(&self) -> Vec<(&'static str, Value<'_>)> {
+        let age = i64::try_from(self.age.as_millis()).unwrap_or(i64::MAX);
+        let id = (!self.id.is_empty()).then_some(("request_id", Value::Text(&self.id)));
+        let pairs = [("request_ms", Value::Number(age)), ("request", Value::Text(&self.line))];
+        pairs.into_iter().chain(id).collect()
+    }
 }
 
 impl LogEvent {
@@ -214,9 +226,7 @@ fn write_with_request<'a>(
     running: Option<&'a RunningRequest>,
 ) {
     if let Some(running) = running {
-        let age = i64::try_from(running.age.as_millis()).unwrap_or(i64::MAX);
-        pairs.push(("request_ms", Value::Number(age)));
-        pairs.push(("request", Value::Text(&running.line)));
+        pairs.extend(running.pairs());
     }
     log.line(level, event, &pairs);
 }
@@ -256,8 +266,11 @@ mod tests {
 
     #[test]
     fn a_request_that_is_lost_with_an_exiting_worker_is_a_warning() {
-        let running =
-            RunningRequest { age: Duration::from_millis(97), line: "GET /work".to_owned() };
+        let running = RunningRequest {
+            age: Duration::from_millis(97),
+            line: "GET /work".to_owned(),
+            id: "7f".to_owned(),
+        };
         let line = left(Some(&running));
         assert!(line.contains(" WARNING worker.exited ") && line.contains("GET /work"), "{line}");
         assert!(left(None).contains(" INFO worker.exited "));

@@ -38,6 +38,7 @@ mod event;
 mod exiting;
 mod hang;
 pub mod health;
+pub mod interruption;
 pub mod log_event;
 mod preparation;
 mod reload_outcome;

@@ -175,6 +175,9 @@ pub enum AppError {
     /// The application or its iterator raised an exception.
     #[error("the application raised")]
     Raised,
+    /// The application raised after it was interrupted, because it exceeded its time limit.
+    #[error("the application exceeded its time limit")]
+    TimedOut,
     /// The application returned, or ended its items, without calling `start_response`.
     #[error("the application never called start_response")]
     NotStarted,

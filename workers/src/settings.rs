@@ -4,6 +4,7 @@
 //! table of options, and with it the help and the guide, takes them from [`Limits::DEFAULT`], [`Timeouts::DEFAULT`]
 //! and the constants of [`Settings`].
 
+mod call_limits;
 mod forwarding;
 mod proxy_protocol;
 mod trusted_peers;
@@ -13,6 +14,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use call_limits::{CallLimits, RouteLimit};
 pub use forwarding::{ForwardedHeader, ForwardedHeaders, Forwarding};
 pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
 pub use trusted_peers::{Network, NotAPeer, TrustedPeer, TrustedPeers};
@@ -24,6 +26,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How long a peer may take.
     pub timeouts: Timeouts,
+    /// How long one call of the application may take. The supervisor enforces this, and the application can read it.
+    pub call_limits: CallLimits,
     /// What happens to a header field with `_` in its name.
     pub header_map: HeaderMap,
     /// Whether responses carry `Server: arctos`.
@@ -81,6 +85,7 @@ impl Default for Settings {
         Self {
             limits: Limits::DEFAULT,
             timeouts: Timeouts::DEFAULT,
+            call_limits: CallLimits::default(),
             header_map: Self::HEADER_MAP,
             server_header: Self::SERVER_HEADER,
             abandon_on_half_close: Self::ABANDON_ON_HALF_CLOSE,

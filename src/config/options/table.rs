@@ -355,11 +355,29 @@ const BASE: &[OptionSpec] = {
             T::Times,
             "timeout",
             "Time limit for one call of the application: a request, or one item of its response. A \
-             worker that takes longer is killed and replaced; the log names the request and shows \
-             the worker's Python stack (0 disables).",
+             request that takes longer gets the exception `arctos.RequestTimeout`; its client \
+             gets 504, and its worker is replaced (0 disables).",
         )
         .letter('t')
         .once("TIME", Time(seconds(30))),
+        row(
+            S::TimeoutFor,
+            T::Times,
+            "timeout-for",
+            "Another `--timeout` for the requests at a path and below it: `/reports=5m`. The \
+             longest matching path counts (0 disables). `ARCTOS_TIMEOUT_FOR` separates them by \
+             commas.",
+        )
+        .takes("/PATH=TIME", Takes::Many(','), DefaultValue::None),
+        row(
+            S::TimeoutGrace,
+            T::Times,
+            "timeout-grace",
+            "Time for a request to clean up and respond after `arctos.RequestTimeout`. A worker \
+             that takes longer is killed; the log names the request and shows the worker's Python \
+             stack (0 kills it without the exception).",
+        )
+        .once("TIME", Time(seconds(2))),
         row(
             S::GracefulTimeout,
             T::Times,

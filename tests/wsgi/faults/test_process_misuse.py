@@ -203,7 +203,7 @@ def test_a_worker_is_replaced(serve, name):
 
 
 def test_a_worker_that_becomes_another_program_is_killed_as_hung(serve):
-    server = serve("misuse:app", "--timeout", "1s")
+    server = serve("misuse:app", "--timeout", "1s", "--timeout-grace", "0")
     with pytest.raises(Ended):
         ask(server, "another-program", "os.execv('/bin/sleep', ['sleep', '3600'])")
     assert server.wait_for(WORKER_DIED).pairs["request"] == "GET /another-program"

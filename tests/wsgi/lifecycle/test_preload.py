@@ -331,7 +331,7 @@ def spin(environ, start_response):
 
 def test_a_hung_worker_is_logged_with_its_stack_and_replaced(serve, connect, tmp_path, inbox):
     options = write(tmp_path, more=LOOPS.format(path=inbox.path))
-    server = serve("preloaded:spin", "--preload", "--timeout", "1s", **options)
+    server = serve("preloaded:spin", "--preload", "--timeout", "1s", "--timeout-grace", "0", **options)
     connect(server).get("/endless")
     stuck = inbox.receive()
     server.wait_for(WORKER_HANGS, pid=stuck)

@@ -102,7 +102,8 @@ impl<C: AsRef<[u8]>> Connection<C> {
         let reason = RefusalReason::QueuedTooLong;
         let Facts { is_head, version, .. } = facts;
         let persistence = self.persistence(facts, rules);
-        let response = Refusal { status: reason.status(), is_head, version, persistence };
+        let response =
+            Refusal { version, persistence, ..Refusal::closing(reason.status(), is_head) };
         self.answer_without_application(response, ending(persistence, facts), rules);
         self.refused = Some(Box::new(Refused { reason, request }));
     }
@@ -110,12 +111,22 @@ impl<C: AsRef<[u8]>> Connection<C> {
     /// The application failed. Before the head was sent, the response is a 500; afterwards it ends abruptly, never
     /// as if it were complete.
     pub fn fail(&mut self, rules: &Rules<'_>) {
+        self.fail_with(Status(500), b"", rules);
+    }
+
+    /// The same for an application that was interrupted, because it exceeded its time limit. The 504 names the request
+    /// by the identifier that the log has.
+    pub fn exceed_time_limit(&mut self, request_id: &[u8], rules: &Rules<'_>) {
+        self.fail_with(Status(504), request_id, rules);
+    }
+
+    fn fail_with(&mut self, status: Status, request_id: &[u8], rules: &Rules<'_>) {
         match self.state {
             State::Ready(facts) => {
                 rules.counters.inc(Counter::ReqSuccessRead);
                 rules.counters.inc(Counter::ReqErrorInternal);
                 rules.counters.inc(Counter::ReqDone);
-                let response = Refusal::closing(Status(500), facts.is_head);
+                let response = Refusal { request_id, ..Refusal::closing(status, facts.is_head) };
                 let ending = Ending::Linger { left_bytes: LINGER_BYTES };
                 self.answer_without_application(response, ending, rules);
             }
@@ -128,7 +139,12 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
     }
 
-    fn answer_without_application(&mut self, response: Refusal, ending: Ending, rules: &Rules<'_>) {
+    fn answer_without_application(
+        &mut self,
+        response: Refusal<'_>,
+        ending: Ending,
+        rules: &Rules<'_>,
+    ) {
         self.write_buffer.clear();
         response.put(self.write_buffer.tail(), rules.date, rules.settings.server_header);
         rules.counters.inc(status_counter(response.status));

@@ -25,7 +25,7 @@ use crate::process::fork_guard;
 use crate::settings::Settings;
 use crate::shared::fd::{self, Io};
 use crate::shared::log::Log;
-use crate::shared::scoreboard::Counter;
+use crate::shared::scoreboard::{Counter, WorkerEntry};
 use crate::shared::socket_name::SocketName;
 
 use body_length::{RequestLine, note_fate, note_missing, note_surplus};
@@ -359,7 +359,7 @@ fn answer<A: Application>(
                 note_fate(client.conn_mut(), fate, log, request_line);
             }
         }
-        Err(error) => fail(client.conn_mut(), error, &rules),
+        Err(error) => fail(client.conn_mut(), error, context.entry, &rules),
     }
     context.files = files;
     context.clock.read();
@@ -422,15 +422,23 @@ fn pull<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
             conn.end_items();
             note_missing(conn, &context.log, request);
         }
-        Err(error) => fail(conn, error, &rules),
+        Err(error) => fail(conn, error, context.entry, &rules),
     }
     context.clock.read();
     context.entry.end_call(context.clock.monotonic());
 }
 
 /// Ends a reply that the application failed to give, or to complete.
-fn fail<C: AsRef<[u8]>>(conn: &mut Connection<C>, error: AppError, rules: &Rules<'_>) {
+fn fail<C: AsRef<[u8]>>(
+    conn: &mut Connection<C>,
+    error: AppError,
+    entry: &WorkerEntry,
+    rules: &Rules<'_>,
+) {
     match error {
+        AppError::TimedOut => {
+            conn.exceed_time_limit(entry.request_id().unwrap_or_default().as_bytes(), rules);
+        }
         AppError::ClientGone => conn.failed(rules.counters),
         AppError::Raised | AppError::NotStarted | AppError::Invalid | AppError::BodyLost => {
             conn.fail(rules);

@@ -375,22 +375,25 @@ fn put_connection(out: &mut Vec<u8>, persistence: Persistence, version: Version)
 /// A complete response that the server sends in place of the application: a one-line text body with the status.
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "the names of the fields say what they are")]
-pub struct Refusal {
+pub struct Refusal<'a> {
     pub status: Status,
     /// Whether the request is a HEAD, whose response has no body.
     pub is_head: bool,
     pub version: Version,
     pub persistence: Persistence,
+    /// X-Request-Id, or empty for none: visible ASCII.
+    pub request_id: &'a [u8],
 }
 
-impl Refusal {
+impl Refusal<'_> {
     /// When to try again after a 503 (RFC 9110 §10.2.3), in seconds. A server that refuses what has waited too long
     /// has emptied its queue soon.
-    const RETRY_AFTER: &[u8] = b"Retry-After: 1\r\n";
+    const RETRY_AFTER: &'static [u8] = b"Retry-After: 1\r\n";
 
     /// A response after which the connection is closed.
     pub fn closing(status: Status, is_head: bool) -> Self {
-        Self { status, is_head, version: Version::Http11, persistence: Persistence::Close }
+        let (version, persistence) = (Version::Http11, Persistence::Close);
+        Self { status, is_head, version, persistence, request_id: b"" }
     }
 
     /// Appends head and body. A 503 has Retry-After.
@@ -410,6 +413,11 @@ impl Refusal {
         }
         if self.status == Status(503) {
             out.extend_from_slice(Self::RETRY_AFTER);
+        }
+        if !self.request_id.is_empty() {
+            out.extend_from_slice(b"X-Request-Id: ");
+            out.extend_from_slice(self.request_id);
+            out.extend_from_slice(b"\r\n");
         }
         put_connection(out, self.persistence, self.version);
         out.extend_from_slice(b"\r\n");

@@ -51,6 +51,26 @@ pub enum Signalled {
     Quick,
 }
 
+/// The number of [`interrupt_signal`] above SIGRTMIN.
+pub const INTERRUPT_OFFSET: libc::c_int = 12;
+
+/// The signal that interrupts a request which takes too long.
+///
+/// A real-time signal, because the others have a meaning for the application or for its libraries. The C library uses
+/// the first ones itself; programs that use such signals usually take the next ones or the last ones.
+pub fn interrupt_signal() -> libc::c_int {
+    libc::SIGRTMIN() + INTERRUPT_OFFSET
+}
+
+/// Sends [`interrupt_signal`] to the main thread of a worker, which runs its requests.
+///
+/// Errors: ESRCH if there is no such process.
+pub fn interrupt(pid: libc::pid_t) -> nix::Result<()> {
+    // SAFETY: tgkill(2) touches no memory. The main thread has the number of its process.
+    let result = unsafe { libc::syscall(libc::SYS_tgkill, pid, pid, interrupt_signal()) };
+    Errno::result(result).map(drop)
+}
+
 /// Installs the dispositions of a worker that is still loading its application. It cannot exit gracefully yet, so
 /// TERM, QUIT and INT keep their default action.
 pub fn stand_by() -> nix::Result<()> {
@@ -61,7 +81,8 @@ pub fn stand_by() -> nix::Result<()> {
     for signal in IGNORED {
         set(signal, SigHandler::SigIgn)?;
     }
-    Ok(())
+    // Until an interpreter takes it over.
+    set_real_time(interrupt_signal(), on_unused)
 }
 
 /// Takes over the handlers in a worker that was forked with its application loaded, by a process that has called
@@ -147,6 +168,17 @@ fn set(signal: Signal, handler: SigHandler) -> nix::Result<SigAction> {
     // SAFETY: both handlers are async-signal-safe (signal-safety(7)): they use lock-free atomics, errno, which they
     // restore, getpid(2), write(2), signal(2) and raise(3) only. They are `extern "C"` and cannot panic.
     unsafe { sigaction(signal, &action) }
+}
+
+/// The same for a signal that [`Signal`] does not have.
+fn set_real_time(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) -> nix::Result<()> {
+    // SAFETY: zeros are a valid action (SIG_DFL) with an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as *const () as usize;
+    action.sa_flags = libc::SA_RESTART;
+    // SAFETY: the action is complete, and nobody asks for the former one; the handlers are as in `set`.
+    let result = unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) };
+    Errno::result(result).map(drop)
 }
 
 extern "C" fn on_unused(signal: libc::c_int) {

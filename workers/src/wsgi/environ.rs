@@ -18,6 +18,7 @@ use super::file_wrapper::FileWrapper;
 use super::input::Input;
 use super::names::{Keys, KnownFields, Treatment, key_text};
 use super::request_id::{self, RequestIds};
+use super::timeout::Timeout;
 use crate::application::{Request, RequestBody};
 use crate::connection::TlsInfo;
 use crate::http::{Framing, Version};
@@ -53,6 +54,7 @@ impl Environs {
         settings: &Settings,
         worker: u16,
         errors: Py<ErrorStream>,
+        timeout: Py<Timeout>,
     ) -> PyResult<Self> {
         let keys = Keys::new(py);
         let base = PyDict::new(py);
@@ -81,6 +83,7 @@ impl Environs {
         base.set_item(&keys.worker, worker)?;
         base.set_item(&keys.request_id, &empty)?;
         base.set_item(&keys.queue_time_ms, 0.0)?;
+        base.set_item(&keys.timeout, timeout)?;
         Ok(Self {
             keys,
             fields: KnownFields::new(py),

@@ -10,10 +10,12 @@ use super::caller::Caller;
 use super::errors::ErrorText;
 use super::forked;
 use super::hooks::HookFailure;
+use super::interrupt;
 use super::traceback::{formatted, traceback, unformatted};
 use crate::application::AppError;
 use crate::process::fork_guard;
 use crate::shared::log::{Level, Log, Value};
+use crate::shared::scoreboard::WorkerEntry;
 
 /// Why a reply is missing or incomplete.
 #[derive(Debug)]
@@ -57,6 +59,11 @@ impl RequestLabel {
         Self::new(b"", b"", b"")
     }
 
+    /// The identifier of the request.
+    pub(super) fn request_id(&self) -> &[u8] {
+        &self.text[self.path_end..]
+    }
+
     fn pairs(&self) -> [(&str, Value<'_>); 3] {
         [
             ("method", Value::Bytes(&self.text[..self.method_end])),
@@ -73,12 +80,18 @@ pub(super) struct Reporter {
     errors: Arc<ErrorText>,
     /// The program that owns this process, if it is not a worker's.
     caller: Option<Rc<Caller>>,
+    entry: &'static WorkerEntry,
 }
 
 impl Reporter {
     /// Creates a reporter for this log.
-    pub(super) fn new(log: Arc<Log>, errors: Arc<ErrorText>, caller: Option<Rc<Caller>>) -> Self {
-        Self { log, errors, caller }
+    pub(super) fn new(log: Arc<Log>, errors: Arc<ErrorText>, entry: &'static WorkerEntry) -> Self {
+        Self { log, errors, caller: None, entry }
+    }
+
+    /// Names the program that owns this process.
+    pub(super) fn set_caller(&mut self, caller: Rc<Caller>) {
+        self.caller = Some(caller);
     }
 
     /// Starts to collect failures. Those that leave a request without its reply are collected instead of logged,
@@ -91,6 +104,12 @@ impl Reporter {
     /// Stops collecting and returns what was collected.
     pub(super) fn take_collected(&self) -> String {
         self.errors.take_collected()
+    }
+
+    /// Names the request that the application is called for, for the supervisor's log.
+    #[inline]
+    pub(super) fn begin_call(&self, request_id: &[u8]) {
+        self.entry.identify_request(request_id);
     }
 
     /// Logs what a call of the application left unfinished in `wsgi.errors`.
@@ -109,7 +128,11 @@ impl Reporter {
             CallFailure::Raised(error) => {
                 let text = self.text_of(py, label, &error);
                 self.log_text("application.raised", label, &text);
-                AppError::Raised
+                if interrupt::has_raised(self.entry) {
+                    AppError::TimedOut
+                } else {
+                    AppError::Raised
+                }
             }
             CallFailure::NotStarted => {
                 self.log_text(
@@ -189,6 +212,10 @@ impl Reporter {
 
     /// Formats an exception for the log. Ends this process if it is a child of the application.
     fn text_of(&self, py: Python<'_>, label: &RequestLabel, error: &PyErr) -> String {
+        interrupt::suspended(|| self.formatted(py, label, error))
+    }
+
+    fn formatted(&self, py: Python<'_>, label: &RequestLabel, error: &PyErr) -> String {
         self.leave_if_forked(py, || label.clone(), Some(error));
         self.note_if_of_handler(py, error);
         formatted(py, error).unwrap_or_else(|failed| {

@@ -17,6 +17,7 @@
 //! | `finalize`, `threads`, `streams` | threads, exit handlers and output at the end of a worker |
 //! | `forked` | children of the application that return into the server's code |
 //! | `hooks` | functions that the configuration names for moments in the life of a worker |
+//! | `interrupt`, `timeout` | the exception of a request that takes too long, and its request for more time |
 //! | `failure`, `traceback` | failures of the application, and how the log shows them |
 //! | `unreadable` | directories that a failed boot cannot read |
 //! | `stacks` | the stack dump of all threads on SIGUSR2 |
@@ -37,6 +38,7 @@ mod finalize;
 mod forked;
 mod hooks;
 mod input;
+mod interrupt;
 mod names;
 mod reply;
 mod request_id;
@@ -44,6 +46,7 @@ mod stacks;
 mod start_response;
 mod streams;
 mod threads;
+mod timeout;
 mod traceback;
 mod unreadable;
 
@@ -56,13 +59,16 @@ use pyo3::prelude::*;
 pub use app::ApplicationSource;
 pub use caller::Caller;
 pub use hooks::{GenerationArgument, WorkerArgument};
+pub use interrupt::RequestTimeout;
 pub use reply::{ReplyBody, ReplyChunk};
+pub use timeout::Timeout;
 
 use crate::application::{AppError, Application, Content, Outlet, Reply, Request, ShutdownRequest};
 use crate::http::ResponseHead;
 use crate::settings::{AppSpec, Hooks, Settings};
 use crate::shared::identity::{Generation, SlotId};
 use crate::shared::log::Log;
+use crate::shared::scoreboard::WorkerEntry;
 use crate::worker_init::BootFailure;
 use context::Context;
 use environ::Environs;
@@ -164,8 +170,8 @@ impl Bridge {
         source: &ApplicationSource,
         spec: &AppSpec,
         settings: &Settings,
-        slot: SlotId,
-        generation: Generation,
+        (slot, generation): (SlotId, Generation),
+        entry: &'static WorkerEntry,
         log: Log,
     ) -> Result<Self, BootFailure> {
         Python::attach(|py| {
@@ -185,7 +191,9 @@ impl Bridge {
                     application
                 }
             };
-            match Self::around(py, application, settings, (slot, generation), log, None) {
+            interrupt::install(py, entry, &settings.call_limits, &log);
+            let identity = (slot, generation);
+            match Self::around(py, application, settings, identity, entry, log) {
                 Ok(bridge) => Ok(Self { hooks, ..bridge }),
                 Err(error) => Err(app::not_booted(py, "Cannot set up WSGI.", &error)),
             }
@@ -206,7 +214,11 @@ impl Bridge {
             return Err(PyTypeError::new_err(format!("wsgi_app {problem}. {advice}")));
         }
         let identity = (SlotId(0), Generation(1));
-        Self::around(py, application, settings, identity, log, Some(caller))
+        let entry = WorkerEntry::detached();
+        let mut bridge = Self::around(py, application, settings, identity, entry, log)?;
+        bridge.reporter.set_caller(Rc::clone(&caller));
+        bridge.caller = Some(caller);
+        Ok(bridge)
     }
 
     /// Wraps a loaded application.
@@ -215,22 +227,23 @@ impl Bridge {
         application: Py<PyAny>,
         settings: &Settings,
         (slot, generation): (SlotId, Generation),
+        entry: &'static WorkerEntry,
         log: Log,
-        caller: Option<Rc<Caller>>,
     ) -> PyResult<Self> {
         let log = Arc::new(log);
         let text = Arc::new(ErrorText::new(Arc::clone(&log)));
         let errors = Py::new(py, ErrorStream::new(Arc::clone(&text)))?;
+        let timeout = Py::new(py, Timeout::new(entry, settings.call_limits.clone()))?;
         Ok(Self {
             application,
-            environs: Environs::new(py, settings, slot.0, errors)?,
+            environs: Environs::new(py, settings, slot.0, errors, timeout)?,
             ids: RequestIds::new(slot, generation),
             responders: Responders::new(),
             context: Context::new(py)?,
-            reporter: Reporter::new(log, text, caller.clone()),
+            reporter: Reporter::new(log, text, entry),
             hooks: WorkerHooks::new(&Hooks::default(), slot, generation),
             django: None,
-            caller,
+            caller: None,
             head: ResponseHead::default(),
         })
     }
@@ -275,8 +288,9 @@ impl Bridge {
                 return Err(self.reporter.report(py, &label, CallFailure::Raised(error)));
             }
         };
-        let label =
-            || RequestLabel::new(method, path, ffi::latin1_bytes(&request_id).unwrap_or_default());
+        let id = ffi::latin1_bytes(&request_id).unwrap_or_default();
+        self.reporter.begin_call(id);
+        let label = || RequestLabel::new(method, path, id);
         let responder = starter.responder.bind(py);
         let call = || {
             let start_response = starter.start_response.bind(py);
@@ -291,6 +305,7 @@ impl Bridge {
             reply::content(py, result, responder, label, &self.context, &self.reporter)
         };
         let owner = start_response::owner(responder);
+        let call = || interrupt::allowed(call);
         let content = self.context.run(py, || ffi::lend_outlet(outlet, owner, call));
         self.reporter.end_call();
         match content {

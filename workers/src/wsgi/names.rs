@@ -53,6 +53,7 @@ keys! {
     worker = "arctos.worker";
     request_id = "arctos.request_id";
     queue_time_ms = "arctos.queue_time_ms";
+    timeout = "arctos.timeout";
     peer_addr = "arctos.peer_addr";
     peer_port = "arctos.peer_port";
 }

@@ -10,6 +10,7 @@ use super::context::Context;
 use super::failure::{CallFailure, Reporter, RequestLabel, is_broken_pipe};
 use super::ffi;
 use super::file_wrapper::{self, FileWrapper};
+use super::interrupt;
 use super::start_response::{self, Phase, Responder, type_name};
 use crate::application::{AppBody, AppError, Content, FileSpan, Outlet, Stream};
 
@@ -270,7 +271,9 @@ impl AppBody for ReplyBody {
         Python::attach(|py| {
             let owner = start_response::owner(self.responder.bind(py));
             let context = self.context.share(py);
-            let chunk = context.run(py, || ffi::lend_outlet(outlet, owner, || self.next_chunk(py)));
+            self.reporter.begin_call(self.label.request_id());
+            let next = || interrupt::allowed(|| self.next_chunk(py));
+            let chunk = context.run(py, || ffi::lend_outlet(outlet, owner, next));
             self.reporter.end_call();
             chunk.map_err(|failure| self.reporter.report(py, &self.label, failure))
         })
@@ -280,7 +283,8 @@ impl AppBody for ReplyBody {
         Python::attach(|py| {
             let context = self.context.share(py);
             let reporter = self.reporter.clone();
-            context.run(py, || self.end(py));
+            self.reporter.begin_call(self.label.request_id());
+            context.run(py, || interrupt::allowed(|| self.end(py)));
             reporter.end_call();
         });
     }

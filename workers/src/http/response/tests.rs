@@ -357,7 +357,11 @@ fn a_503_says_when_to_retry_and_may_keep_the_connection() {
     let sent = |version| {
         let (status, persistence) = (Status(503), Persistence::KeepAlive);
         let mut out = Vec::new();
-        Refusal { status, is_head: false, version, persistence }.put(&mut out, &date(), false);
+        Refusal { version, persistence, ..Refusal::closing(status, false) }.put(
+            &mut out,
+            &date(),
+            false,
+        );
         String::from_utf8(out).unwrap()
     };
     let body = "503 Service Unavailable\n";

@@ -7,7 +7,7 @@
 //! | written by | when | what |
 //! |---|---|---|
 //! | supervisor | before the fork, while no worker has the entry | [`WorkerEntry::assign`] |
-//! | supervisor | any time | [`WorkerEntry::set_command`] |
+//! | supervisor | any time | [`WorkerEntry::set_command`], [`WorkerEntry::interrupt_call`] |
 //! | worker | from start to exit | everything else |
 //! | supervisor | after it reaped the worker | the counters, for what died with the worker |
 
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::shared::identity::Generation;
 use crate::shared::scoreboard::cell::{Moment, bump, whole_us};
-use crate::shared::scoreboard::request_line::RequestLineCell;
+use crate::shared::scoreboard::request_line::{RequestIdCell, RequestLineCell};
 use crate::shared::scoreboard::{Counters, Histogram};
 
 /// The command word: what the supervisor wants a worker to do. Commands are ordered by strictness, and only `Serve`
@@ -49,6 +49,7 @@ pub struct WorkerEntry {
     control: Control,
     state: State,
     request_line: RequestLineCell,
+    request_id: RequestIdCell,
     pub counters: Counters,
     /// From the call of the application until the kernel took the last byte.
     pub request_duration: Histogram,
@@ -63,6 +64,8 @@ struct Control {
     generation: AtomicU32,
     /// Connections that died with earlier workers of this entry, and so were never counted as closed.
     died: AtomicU64,
+    /// The start of the call that gets an exception, because it takes too long.
+    interrupted: Moment,
 }
 
 /// Written by the worker.
@@ -78,6 +81,10 @@ struct State {
     request_start: Moment,
     /// When the loop ended, so that exit hooks run.
     exit_start: Moment,
+    /// The start of the call that has asked for more time, and how much. The next call has a different start, so it
+    /// need not reset them.
+    extended: Moment,
+    extension_us: AtomicU64,
     /// Cumulative, like the counters.
     busy_us: AtomicU64,
 }
@@ -89,6 +96,7 @@ impl WorkerEntry {
                 command: AtomicU32::new(Command::Serve as u32),
                 generation: AtomicU32::new(0),
                 died: AtomicU64::new(0),
+                interrupted: Moment::none(),
             },
             state: State {
                 pid: AtomicU32::new(0),
@@ -97,9 +105,12 @@ impl WorkerEntry {
                 call_start: Moment::none(),
                 request_start: Moment::none(),
                 exit_start: Moment::none(),
+                extended: Moment::none(),
+                extension_us: AtomicU64::new(0),
                 busy_us: AtomicU64::new(0),
             },
             request_line: RequestLineCell::new(),
+            request_id: RequestIdCell::new(),
             counters: Counters::new(),
             request_duration: Histogram::new(),
             queue_wait: Histogram::new(),
@@ -118,12 +129,15 @@ impl WorkerEntry {
         self.control.command.store(Command::Serve as u32, Ordering::Relaxed);
         self.control.generation.store(generation.0, Ordering::Relaxed);
         self.control.died.store(self.counters.unclosed(), Ordering::Relaxed);
+        self.control.interrupted.set(None);
         self.state.pid.store(0, Ordering::Relaxed);
         self.state.ticks.store(0, Ordering::Relaxed);
         self.state.call_start.set(None);
         self.state.request_start.set(None);
         self.state.exit_start.set(None);
+        self.state.extended.set(None);
         self.request_line.clear();
+        self.request_id.clear();
         self.state.ready.store(0, Ordering::Release);
     }
 
@@ -185,9 +199,15 @@ impl WorkerEntry {
     /// The application is called once more for a request that started at `since`, to produce an item of the response
     /// or to close it. Called by the worker.
     pub fn resume_request(&self, monotonic: Duration, since: Duration, method: &[u8], path: &[u8]) {
-        self.request_line.write(method, path);
+        self.request_line.write(&[method, b" ", path]);
         self.state.request_start.set(Some(since));
         self.begin_call(monotonic);
+    }
+
+    /// Names the running request by its identifier, once it has one. Called by the worker.
+    #[inline]
+    pub fn identify_request(&self, id: &[u8]) {
+        self.request_id.write_one(id);
     }
 
     /// The application is called, for a request or not. Called by the worker, which is busy until
@@ -217,6 +237,33 @@ impl WorkerEntry {
         self.state.request_start.get()
     }
 
+    /// The call that started at this moment takes too long and gets an exception. Called by the supervisor, which then
+    /// sends the signal. A later call has a different start, so a signal that comes late concerns no call.
+    pub fn interrupt_call(&self, start: Duration) {
+        self.control.interrupted.set(Some(start));
+    }
+
+    /// Whether the supervisor has interrupted the running call.
+    pub fn is_call_interrupted(&self) -> bool {
+        let interrupted = self.control.interrupted.get();
+        interrupted.is_some() && interrupted == self.call_start()
+    }
+
+    /// Gives the running call more time in total than it has by configuration. Called by the worker.
+    pub fn extend_call(&self, extension: Duration) {
+        self.state.extension_us.store(whole_us(extension), Ordering::Relaxed);
+        self.state.extended.set(self.call_start());
+    }
+
+    /// The additional time that the running call has asked for.
+    pub fn call_extension(&self) -> Duration {
+        let extended = self.state.extended.get();
+        if extended.is_none() || extended != self.call_start() {
+            return Duration::ZERO;
+        }
+        Duration::from_micros(self.state.extension_us.load(Ordering::Relaxed))
+    }
+
     /// The loop is over, and from here on exit hooks and exit handlers run. Called by the worker.
     pub fn begin_exit(&self, monotonic: Duration) {
         self.state.exit_start.set(Some(monotonic));
@@ -243,6 +290,11 @@ impl WorkerEntry {
     /// be read. The bytes come from a client, so they have to be escaped when they are shown.
     pub fn request_line(&self) -> Option<String> {
         self.request_line.read()
+    }
+
+    /// The identifier of the running or last request; `None` if it changes too fast to be read.
+    pub fn request_id(&self) -> Option<String> {
+        self.request_id.read()
     }
 
     /// The open connections of the worker (`conn.open`).
@@ -309,6 +361,46 @@ mod tests {
         assert_eq!((entry.request_start(), entry.call_start()), (Some(ms(10)), Some(ms(70))));
         entry.end_call(ms(72));
         assert_eq!(entry.busy_time(ms(100)), ms(3), "the client's time is not the worker's");
+    }
+
+    #[test]
+    fn only_the_call_that_was_interrupted_is() {
+        let entry = WorkerEntry::detached();
+        assert!(!entry.is_call_interrupted(), "no call runs");
+        entry.begin_request(ms(10), b"GET", b"/slow");
+        assert!(!entry.is_call_interrupted());
+        entry.interrupt_call(ms(10));
+        assert!(entry.is_call_interrupted());
+        entry.end_call(ms(20));
+        assert!(!entry.is_call_interrupted());
+        entry.begin_request(ms(20), b"GET", b"/next");
+        assert!(!entry.is_call_interrupted());
+        entry.assign(Generation(2));
+        entry.begin_request(ms(10), b"GET", b"/");
+        assert!(!entry.is_call_interrupted());
+    }
+
+    #[test]
+    fn more_time_is_that_of_one_call() {
+        let entry = WorkerEntry::detached();
+        assert_eq!(entry.call_extension(), ms(0));
+        entry.begin_request(ms(10), b"GET", b"/report");
+        entry.extend_call(ms(500));
+        entry.extend_call(ms(900));
+        assert_eq!(entry.call_extension(), ms(900));
+        entry.end_call(ms(20));
+        entry.begin_request(ms(20), b"GET", b"/next");
+        assert_eq!(entry.call_extension(), ms(0));
+    }
+
+    #[test]
+    fn a_request_has_an_identifier_once_it_is_named() {
+        let entry = WorkerEntry::detached();
+        assert_eq!(entry.request_id().unwrap(), "");
+        entry.identify_request(b"7f3a-01");
+        assert_eq!(entry.request_id().unwrap(), "7f3a-01");
+        entry.assign(Generation(1));
+        assert_eq!(entry.request_id().unwrap(), "");
     }
 
     #[test]

@@ -65,13 +65,13 @@ counters! {
     ConnAcceptError, "conn.accept.error",
         "Accepts that failed; an empty accept queue, or a client that has left it, is not a failure.";
     ReqSuccessRead, "req.success.read",
-        "Complete requests that the application answered, or that got a 500 because it failed.";
+        "Complete requests that the application answered, or that got a 500 or 504 because it failed.";
     ReqDone, "req.done", "Requests that got a response: the application's, a 500 or a refusal.";
     ReqActive, "req.active", "Reads after which a request was still incomplete.";
     ReqErrorParse, "req.error.parse",
         "Requests refused by the parser or a limit, or because their body could not be stored.";
     ReqErrorInternal, "req.error.internal",
-        "Requests that got a 500: the application raised or violated PEP 3333 before its response began, or a file could not be sent.";
+        "Requests that got a 500 or 504: the application raised, violated PEP 3333 or exceeded its time limit before its response began, or a file could not be sent.";
     ReqErrorRead, "req.error.read",
         "Connections that failed, mostly by a reset, while a request was awaited or read.";
     ReqErrorClientDisconnected, "req.error.client_disconnected",

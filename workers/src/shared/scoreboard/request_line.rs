@@ -1,4 +1,5 @@
-//! Method and path of the running request, which another process can read while the worker writes them.
+//! Text about the running request (method and path, or its identifier), which another process can read while the worker
+//! writes it.
 //!
 //! A seqlock: the sequence is odd while the line changes, and a reader that finds it odd or changed reads again. The
 //! writer never waits. A reader gives up after a limited number of attempts, because the writer may have been stopped
@@ -6,34 +7,40 @@
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// The maximum length of a line; longer ones are cut.
-const LINE_BYTES: usize = 200;
 const WORD_BYTES: usize = size_of::<u64>();
 /// A write takes about 30 ns. If this many attempts fail, the writer was stopped half-way.
 const MAX_ATTEMPTS: usize = 64;
 
+/// Method and path; longer ones are cut to 200 bytes.
+pub(super) type RequestLineCell = TextCell<25>;
+/// The identifier of a request, which is never longer than 128 bytes.
+pub(super) type RequestIdCell = TextCell<16>;
+
+/// A text of at most so many words of eight bytes.
 #[repr(C, align(128))]
-pub(super) struct RequestLineCell {
+pub(super) struct TextCell<const WORDS: usize> {
     sequence: AtomicU64,
     len: AtomicU64,
-    words: [AtomicU64; LINE_BYTES / WORD_BYTES],
+    words: [AtomicU64; WORDS],
 }
 
-impl RequestLineCell {
+impl<const WORDS: usize> TextCell<WORDS> {
     pub(super) const fn new() -> Self {
         Self {
             sequence: AtomicU64::new(0),
             len: AtomicU64::new(0),
-            words: [const { AtomicU64::new(0) }; LINE_BYTES / WORD_BYTES],
+            words: [const { AtomicU64::new(0) }; WORDS],
         }
     }
 
-    /// Writes `method`, a space and `path`. There is one writer at a time.
-    pub(super) fn write(&self, method: &[u8], path: &[u8]) {
-        let mut line = [0; LINE_BYTES];
+    /// Writes the parts, one after the other. There is one writer at a time.
+    #[inline]
+    pub(super) fn write(&self, parts: &[&[u8]]) {
+        let mut line = [[0; WORD_BYTES]; WORDS];
+        let bytes = line.as_flattened_mut();
         let mut len = 0;
-        for part in [method, b" ", path] {
-            let room = &mut line[len..];
+        for part in parts {
+            let room = &mut bytes[len..];
             let count = part.len().min(room.len());
             room[..count].copy_from_slice(&part[..count]);
             len += count;
@@ -41,38 +48,63 @@ impl RequestLineCell {
         self.store(&line, len);
     }
 
-    pub(super) fn clear(&self) {
-        self.store(&[0; LINE_BYTES], 0);
+    /// Writes one text, word by word, without the copy that several parts need.
+    #[inline]
+    pub(super) fn write_one(&self, text: &[u8]) {
+        let text = &text[..text.len().min(WORDS * WORD_BYTES)];
+        let (words, rest) = text.as_chunks::<WORD_BYTES>();
+        self.change(|cell| {
+            cell.len.store(text.len() as u64, Ordering::Relaxed);
+            for (cell, word) in cell.words.iter().zip(words) {
+                cell.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+            }
+            if !rest.is_empty() {
+                let mut word = [0; WORD_BYTES];
+                word[..rest.len()].copy_from_slice(rest);
+                cell.words[words.len()].store(u64::from_ne_bytes(word), Ordering::Relaxed);
+            }
+        });
     }
 
-    fn store(&self, line: &[u8; LINE_BYTES], len: usize) {
+    pub(super) fn clear(&self) {
+        self.store(&[[0; WORD_BYTES]; WORDS], 0);
+    }
+
+    #[inline]
+    fn store(&self, line: &[[u8; WORD_BYTES]; WORDS], len: usize) {
+        self.change(|cell| {
+            cell.len.store(len as u64, Ordering::Relaxed);
+            for (cell, word) in cell.words.iter().zip(line).take(len.div_ceil(WORD_BYTES)) {
+                cell.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// Changes the text while the sequence is odd.
+    #[inline]
+    fn change(&self, change: impl FnOnce(&Self)) {
         // Also odd if an earlier writer was killed between the two stores.
         let odd = self.sequence.load(Ordering::Relaxed) | 1;
         self.sequence.store(odd, Ordering::Relaxed);
         fence(Ordering::Release);
-        self.len.store(len as u64, Ordering::Relaxed);
-        let (words, _) = line.as_chunks::<WORD_BYTES>();
-        for (cell, word) in self.words.iter().zip(words).take(len.div_ceil(WORD_BYTES)) {
-            cell.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
-        }
+        change(self);
         self.sequence.store(odd.wrapping_add(1), Ordering::Release);
     }
 
-    /// The line; `None` if it changes all the time.
+    /// The text; `None` if it changes all the time.
     pub(super) fn read(&self) -> Option<String> {
         for _ in 0..MAX_ATTEMPTS {
             let before = self.sequence.load(Ordering::Acquire);
-            let mut line = [0; LINE_BYTES];
+            let mut line = [[0; WORD_BYTES]; WORDS];
             // A worker that overwrites its entry can leave any length.
-            let len = self.len.load(Ordering::Relaxed).min(LINE_BYTES as u64) as usize;
-            let (chunks, _) = line.as_chunks_mut::<WORD_BYTES>();
-            for (chunk, cell) in chunks.iter_mut().zip(&self.words) {
+            let len = self.len.load(Ordering::Relaxed).min((WORDS * WORD_BYTES) as u64) as usize;
+            for (chunk, cell) in line.iter_mut().zip(&self.words) {
                 *chunk = cell.load(Ordering::Relaxed).to_ne_bytes();
             }
             fence(Ordering::Acquire);
             let after = self.sequence.load(Ordering::Relaxed);
             if before == after && before.is_multiple_of(2) {
-                return Some(String::from_utf8_lossy(&line[..len]).into_owned());
+                return Some(String::from_utf8_lossy(&line.as_flattened()[..len]).into_owned());
             }
             std::hint::spin_loop();
         }
@@ -91,29 +123,43 @@ mod tests {
     fn a_line_is_read_as_it_was_written() {
         let line = RequestLineCell::new();
         assert_eq!(line.read().unwrap(), "");
-        line.write(b"DELETE", b"/a/longer/path");
-        line.write(b"GET", b"/");
+        line.write(&[b"DELETE", b" ", b"/a/longer/path"]);
+        line.write(&[b"GET", b" ", b"/"]);
         assert_eq!(line.read().unwrap(), "GET /");
         line.clear();
         assert_eq!(line.read().unwrap(), "");
     }
 
     #[test]
+    fn an_identifier_of_any_length_is_read_as_it_was_written() {
+        let id = RequestIdCell::new();
+        for length in [1, 7, 8, 9, 24, 36, 127, 128] {
+            let text = "0123456789abcdef".repeat(8)[..length].to_owned();
+            id.write_one(text.as_bytes());
+            assert_eq!(id.read(), Some(text));
+        }
+        id.write_one(&[b'x'; 300]);
+        assert_eq!(id.read(), Some("x".repeat(128)));
+        id.write_one(b"");
+        assert_eq!(id.read().unwrap(), "");
+    }
+
+    #[test]
     fn a_long_line_is_cut() {
         let line = RequestLineCell::new();
-        line.write(b"GET", &[b'a'; 4096]);
+        line.write(&[b"GET ", &[b'a'; 4096]]);
         assert_eq!(line.read().unwrap(), format!("GET {}", "a".repeat(196)));
-        line.write(&[b'M'; 300], b"/");
+        line.write(&[&[b'M'; 300], b" /"]);
         assert_eq!(line.read().unwrap(), "M".repeat(200));
     }
 
     #[test]
     fn a_writer_killed_half_way_leaves_nothing_to_read_until_the_next_write() {
         let line = RequestLineCell::new();
-        line.write(b"GET", b"/old");
+        line.write(&[b"GET", b" ", b"/old"]);
         line.sequence.store(line.sequence.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         assert_eq!(line.read(), None);
-        line.write(b"GET", b"/new");
+        line.write(&[b"GET", b" ", b"/new"]);
         assert_eq!(line.read().unwrap(), "GET /new");
     }
 
@@ -121,7 +167,7 @@ mod tests {
     fn an_impossible_length_is_cut_to_the_line() {
         let line = RequestLineCell::new();
         line.len.store(u64::MAX, Ordering::Relaxed);
-        assert_eq!(line.read().unwrap().len(), LINE_BYTES);
+        assert_eq!(line.read().unwrap().len(), 200);
     }
 
     #[test]
@@ -141,8 +187,8 @@ mod tests {
                 complete
             });
             for _ in 0..100_000 {
-                line.write(b"GET", b"/short");
-                line.write(b"POST", &long.as_bytes()[5..]);
+                line.write(&[b"GET", b" ", b"/short"]);
+                line.write(&[b"POST", b" ", &long.as_bytes()[5..]]);
             }
             done.store(true, Ordering::Relaxed);
             reader.join().unwrap()

@@ -18,6 +18,7 @@ use crate::http::{Forwarded, Head, HttpDate, Persistence, ResponseHead, Version}
 use crate::settings::{HeaderMap, Limits, Settings};
 use crate::shared::identity::{Generation, SlotId};
 use crate::shared::log::{Level, Log, LogFormat};
+use crate::shared::scoreboard::WorkerEntry;
 use crate::shared::socket_name::SocketName;
 use crate::wsgi::Bridge;
 
@@ -112,8 +113,9 @@ impl App {
         let (bridge, names) = Python::attach(|py| {
             let names = run(py, source);
             let app = names.bind(py).get_item("app").unwrap().unwrap().unbind();
+            let entry = WorkerEntry::detached();
             let bridge =
-                Bridge::around(py, app, settings, (SlotId(3), Generation(1)), writer, None);
+                Bridge::around(py, app, settings, (SlotId(3), Generation(1)), entry, writer);
             (bridge.unwrap(), names)
         });
         let (peer, local) = (inet("192.0.2.7:40000"), inet("192.0.2.1:8000"));

@@ -3,6 +3,7 @@
 What they do after arctos.RequestTimeout is in `wsgi.errors`: `cleaned up` from a `finally`.
 """
 
+import asyncio
 import collections
 import itertools
 import os
@@ -50,11 +51,15 @@ def join():
     thread.join()
 
 
+def aio():
+    asyncio.run(asyncio.sleep(HOUR_S))
+
+
 def child():
     subprocess.run(["sleep", str(HOUR_S)], check=True)
 
 
-WAITS = {f"/{wait.__name__}": wait for wait in (sleep, spin, receive, poll, lock, join, child)}
+WAITS = {f"/{wait.__name__}": wait for wait in (sleep, spin, receive, poll, lock, join, aio, child)}
 
 
 def hold_the_lock():

@@ -318,6 +318,13 @@ def test_an_exception_of_the_application_is_only_a_500(start):
     assert "SystemExit: 5" in script.errors
 
 
+def test_no_request_has_a_time_limit(start):
+    script = start("time_limit.py")
+    assert get(script.port()) == "[None, None, None, 'extend() takes a number of seconds, not str']"
+    script.send()
+    assert_ended_by_interrupt(script)
+
+
 # --- Processes and threads ---
 
 

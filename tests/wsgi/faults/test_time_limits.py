@@ -15,7 +15,7 @@ TIMED_OUT = "request.timed_out"  # slot, pid, generation, reacted, request_ms, r
 LIMIT = ("--timeout", "500ms")
 PATIENT = (*LIMIT, "--timeout-grace", "60s")  # for requests that react on a busy machine
 SIGNAL = signal.SIGRTMIN + 12
-WAITS = ["sleep", "spin", "receive", "poll", "lock", "join", "child"]
+WAITS = ["sleep", "spin", "receive", "poll", "lock", "join", "aio", "child"]
 
 
 def ask(server, target, *fields):

@@ -3,6 +3,7 @@
 use arctos_worker::settings::{AppSpec, Hooks};
 
 use super::error::AppNameError;
+use super::origin::Printable;
 
 /// Reads `MODULE [ ":" ATTR [ "()" ] ]`, where both are dotted names.
 pub(super) fn app_name(text: &str, is_factory: bool) -> Result<AppSpec, AppNameError> {
@@ -46,10 +47,11 @@ fn as_module(path: &str, attribute: Option<&str>) -> String {
         "" => String::new(),
         directory => format!("--chdir {directory} "),
     };
-    match attribute {
+    let text = match attribute {
         Some(attribute) => format!("{chdir}{module}:{attribute}"),
         None => format!("{chdir}{module}"),
-    }
+    };
+    Printable(&text).to_string()
 }
 
 pub(super) fn is_dotted_name(text: &str) -> bool {

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use nix::unistd::{Uid, User};
 
+use super::origin::Printable;
 use super::*;
 use crate::config::options::Setting;
 
@@ -40,6 +41,7 @@ fn a_text_that_names_no_application_is_refused_with_what_to_write() {
     for (text, message) in [
         ("shop.py", "expected a module, not a file: write shop"),
         ("src/shop.py:app", "expected a module, not a file: write --chdir src shop:app"),
+        ("a\tb/shop.py:\u{1b}", r"expected a module, not a file: write --chdir a\tb shop:\u{1b}"),
         (
             "shop:create_app(1)",
             "expected a call without arguments, such as shop:create_app(); \
@@ -48,7 +50,7 @@ fn a_text_that_names_no_application_is_refused_with_what_to_write() {
         ("shop:", "expected MODULE:ATTR, two dotted names, such as shop.wsgi:application"),
     ] {
         let error = application(text).unwrap_err();
-        assert_eq!(error.to_string(), format!("MODULE:ATTR '{text}': {message}"));
+        assert_eq!(error.to_string(), format!("MODULE:ATTR '{}': {message}", Printable(text)));
         assert_eq!(error.exit_code(), 2);
     }
     for text in [":app", "a b", "1a:x", "a:b:c", "a..b", "a:b)", "a:b(", "a:()", "a:1"] {

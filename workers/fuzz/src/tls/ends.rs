@@ -153,6 +153,8 @@ fn is_silent(reason: &str) -> bool {
         // rustls sends an alert for some of these only.
         || reason.starts_with("peer misbehaved")
         || reason.ends_with("HandshakePayloadTooLarge")
+        // The client takes none of the certificate's signature algorithms, over TLS 1.2.
+        || reason == "unexpected error: incompatible signing key"
         || reason == Session::TOO_LONG_MESSAGE
 }
 

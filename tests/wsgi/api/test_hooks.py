@@ -214,6 +214,7 @@ def test_a_child_that_a_hook_leaves_behind_is_no_second_worker(serve, shop, conn
     assert len(reports(server, "forks")) == 4
     for hook in ("on_start", "post_fork", "import", "worker_ready", "worker_exit", "atexit"):
         assert len(reports(server, hook)) == 1, hook
+    server.wait_for(WORKER_READY)
     assert len(server.events(WORKER_READY)) == 1
 
 

@@ -74,6 +74,7 @@ def test_a_warning_of_logging_is_not_logged_as_an_error(serve):
     said = server.wait_for_text(APPLICATION_ERRORS, "    LookupError: stock\n")
     assert said.level == "NOTICE" and "WARNING in flask_app: low on stock" in said.text
     assert "Traceback" in said.text and said.text.endswith("    LookupError: stock\n")
+    server.wait_for(APPLICATION_ERRORS)
     assert len(server.events(APPLICATION_ERRORS)) == 1
 
 

@@ -43,6 +43,7 @@ def test_the_log_has_one_line_an_event_and_names_slot_pid_and_generation(serve):
     ready = server.events(WORKER_READY)
     assert sorted(line.pairs["slot"] for line in ready) == ["0", "1"]
     assert all(line.pairs["pid"].isdigit() and line.pairs["generation"].isdigit() for line in ready)
+    server.wait_for(SERVER_READY)
     assert len(server.events(SERVER_READY)) == 1
 
 
@@ -138,6 +139,7 @@ def test_a_request_that_timed_out_has_a_line(serve, connect, tmp_path):
     server.stop()
     (line,) = path.read_text().splitlines()
     assert '"GET /slow HTTP/1.1" 408 0 "-" "tester" 0.000 "the head did not arrive in time"' in line
+    server.wait_for("request.refused")
     assert len(server.events("request.refused")) == 1
 
 
@@ -159,6 +161,7 @@ def test_refused_requests_are_logged_ten_times_a_minute_at_most(serve, connect):
         wire.send("GET / HTTP/1.1\r\n\r\n")
         assert wire.response().status == 400
     server.stop()
+    server.wait_for("request.refused", count=10)
     assert len(server.events("request.refused")) == 10
 
 

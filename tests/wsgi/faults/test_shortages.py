@@ -68,6 +68,7 @@ def test_a_shortage_at_accept_costs_the_longest_idle_connection(server, connect,
 def test_a_shortage_at_accept_delays_a_connection_if_none_is_idle(server, connect, tmp_path, error):
     with injected(server, tmp_path / "trace", "accept4", error, "1..3"):
         assert connect(server).get("/hello").response().status == 200
+    server.wait_for(ACCEPT_FAILED)
     assert len(server.events(ACCEPT_FAILED)) == 1, "it is logged once a minute"
 
 
@@ -140,6 +141,7 @@ def test_a_body_that_cannot_be_stored_costs_its_request(server, connect, tmp_pat
     assert (refused.status, refused.field("Connection")) == (status, "close")
     assert refused.field("Retry-After") == ("1" if status == 503 else None)
     assert connect(server).post("/echo", BODY).response().body == BODY
+    server.wait_for("request.body_not_stored")
     assert len(server.events("request.body_not_stored")) == 1
 
 
@@ -192,6 +194,7 @@ def test_uploads_to_a_full_disk_are_507_and_work_again_when_there_is_room(serve,
     for _ in range(20):
         wire = connect(server).send("POST /digest HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n")
         assert wire.send(b"186a0\r\n" + bytes(100_000) + b"\r\n0\r\n\r\n").response().status == 507
+    server.wait_for("request.body_not_stored", count=10)
     assert len(server.events("request.body_not_stored")) == 10, "a full disk does not fill the log"
     assert os.listdir(inside(server, disk)) == []
 

@@ -360,4 +360,5 @@ def test_a_link_that_leads_out_gets_404_and_a_line_in_the_log(serve, connect, tm
         f"{tmp_path}/site/out",
         "it lies outside of the directory",
     )
+    server.wait_for("file.open_failed", count=10)
     assert len(server.events("file.open_failed")) == 10, "a client must not fill the log"

@@ -47,6 +47,7 @@ def test_a_dump_is_one_event_of_its_worker(serve, connect, gate, inbox, options)
     gate.open()
     assert wire.response().status == 200
     server.stop()
+    server.wait_for("worker.stacks")
     assert len(server.events("worker.stacks")) == 1
     block = server.log.split("worker.stacks", 1)[1].splitlines()[1:]
     assert block[0].startswith("    ") and FIRST in block[0], "its lines are indented"
@@ -138,6 +139,7 @@ def test_a_sigusr2_handler_replaced_by_the_import_is_reinstalled(serve, connect,
     os.kill(server.worker_pids()[0], signal.SIGUSR2)
     wait_for_text(server, FIRST)
     assert connect(server).get("/hello").response().status == 200
+    server.wait_for(WORKER_READY)
     assert len(server.events(WORKER_READY)) == 1
 
 

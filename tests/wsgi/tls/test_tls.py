@@ -229,6 +229,7 @@ def test_garbage_is_answered_by_an_alert_and_logged_with_its_peer(serve, pair, g
     assert server.wait_for("tls.handshake_failed", count=10).pairs["remote_addr"] == "127.0.0.1"
     with TlsWire(server.port, client(pair)) as other:
         assert other.get("/hello").response().status == 200
+    server.wait_for("tls.handshake_failed", count=10)
     assert len(server.events("tls.handshake_failed")) == 10, "the log is limited"
     assert server.events("worker.died") == []
 

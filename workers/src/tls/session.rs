@@ -109,7 +109,10 @@ impl Session {
                 Next::Ended | Next::Failed(_) => break next,
             }
         };
-        self.is_over |= matches!(next, Next::Failed(_));
+        if matches!(next, Next::Failed(_)) {
+            self.is_over = true;
+            self.held = Vec::new(); // Bytes that are no record may be as many as have arrived.
+        }
         Processed { taken_bytes, plaintext_bytes, next }
     }
 

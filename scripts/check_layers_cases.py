@@ -110,7 +110,7 @@ HOLDS = {
     "workers/src/http/framing.rs": "#[cfg(test)]\nuse super::head::Head;\nfn f() {}\n",
     "workers/src/settings.rs": "#[cfg(test)]\nuse std::fs;\nfn f() {}\n",
     "workers/src/wsgi/ffi.rs": "fn f() { unsafe { pyo3::ffi::Py_IncRef(x) } }\n",
-    "workers/src/shared/scoreboard/shared_memory.rs": "use nix::sys::mman::mmap;\nfn f() { unsafe { mmap() } }\n",
+    "workers/src/shared/shared_memory.rs": "use nix::sys::mman::mmap;\nfn f() { unsafe { mmap() } }\n",
     "tests/wire/valid/long": "x\n" * 700,
 }
 

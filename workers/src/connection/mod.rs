@@ -18,6 +18,7 @@
 //! | Lingering | end of stream, deadline, too many bytes | Closed |
 
 mod client_name;
+pub mod facts;
 mod refused;
 mod reply;
 mod step;

@@ -29,8 +29,10 @@ use nix::unistd::Pid;
 
 use crate::shared::socket_name::SocketName;
 
+mod datagram;
 mod tcp_info;
 
+pub use datagram::{Datagram, MAX_DESCRIPTORS, datagram_pair, receive_datagram, send_datagram};
 pub use tcp_info::{
     AcceptQueue, Arrival, accept_queue, arrival, has_half_closed, has_left, last_received,
 };
@@ -274,6 +276,17 @@ pub fn send_descriptor(
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     let slices = [IoSlice::new(std::slice::from_ref(&word))];
     retry(|| socket::sendmsg::<()>(socket.as_raw_fd(), &slices, &rights, flags, None)).map(drop)
+}
+
+/// Ends a TCP connection for all processes that hold it, with a reset (connect(2) to AF_UNSPEC). Does nothing to other
+/// sockets.
+pub fn disconnect(socket: BorrowedFd<'_>) {
+    // SAFETY: all fields of `sockaddr` are integers.
+    let mut nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
+    nowhere.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
+    let length = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: `nowhere` is a valid address of this length. Errors are ignored: the socket is closed next.
+    unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, length) };
 }
 
 /// Whether there are bytes to receive.

@@ -1,6 +1,9 @@
-//! What the supervisor and its workers share: identities, the log, the scoreboard, and system calls on descriptors.
+//! What the supervisor and its workers share: identities, the log, the scoreboard, the table of shared
+//! connections, and system calls on descriptors.
+pub mod connection_table;
 pub mod fd;
 pub mod identity;
 pub mod log;
 pub mod scoreboard;
+mod shared_memory;
 pub mod socket_name;

@@ -39,11 +39,15 @@ impl Counters {
     /// Connections that were accepted but not closed: those that are open, and those that died with their worker. A
     /// reader that sees a close before its accept gets 0.
     pub fn unclosed(&self) -> u64 {
+        self.get(Counter::ConnAcceptSuccess).saturating_sub(self.closed())
+    }
+
+    /// Connections that were closed.
+    pub(super) fn closed(&self) -> u64 {
         const CLOSES: [Counter; 3] =
             [Counter::RespConnClose, Counter::RespAborted, Counter::ReqAborted];
         // Always saturating: a worker may have written anything here.
-        let closed = CLOSES.into_iter().map(|close| self.get(close)).fold(0, u64::saturating_add);
-        self.get(Counter::ConnAcceptSuccess).saturating_sub(closed)
+        CLOSES.into_iter().map(|close| self.get(close)).fold(0, u64::saturating_add)
     }
 }
 

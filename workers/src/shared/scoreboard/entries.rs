@@ -5,16 +5,17 @@
 //! scoreboard of its own, because its version may have another layout; it gets the totals by name.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::shared::identity::SlotId;
 use crate::shared::scoreboard::entry::WorkerEntry;
 use crate::shared::scoreboard::header::Header;
-use crate::shared::scoreboard::shared_memory::Mapping;
+use crate::shared::shared_memory::Mapping;
 
 /// The whole mapping: a [`Header`] and two [`WorkerEntry`]s per slot. It is never unmapped.
 pub struct Scoreboard {
     mapping: Mapping,
+    file: OwnedFd,
     slot_count: u16,
 }
 
@@ -46,7 +47,8 @@ impl Scoreboard {
     /// Maps a new, zeroed scoreboard for up to `slots` slots: a memory file whose size is sealed (memfd_create(2)).
     pub fn create(slots: u16) -> io::Result<Self> {
         let bytes = HEADER_BYTES + 2 * usize::from(slots) * ENTRY_BYTES;
-        Ok(Self { mapping: Mapping::create(bytes)?, slot_count: slots })
+        let (mapping, file) = Mapping::create(c"arctos-scoreboard", bytes)?;
+        Ok(Self { mapping, file, slot_count: slots })
     }
 
     /// The part that all workers share.
@@ -70,7 +72,7 @@ impl Scoreboard {
 
     /// The memory file, close-on-exec.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.mapping.as_fd()
+        self.file.as_fd()
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::shared::identity::Generation;
 use crate::shared::scoreboard::cell::{Moment, bump, whole_us};
 use crate::shared::scoreboard::request_line::{RequestIdCell, RequestLineCell};
-use crate::shared::scoreboard::{Counters, Histogram};
+use crate::shared::scoreboard::{Counter, Counters, Histogram};
 
 /// The command word: what the supervisor wants a worker to do. Commands are ordered by strictness, and only `Serve`
 /// ever takes one back.
@@ -87,6 +87,9 @@ struct State {
     extension_us: AtomicU64,
     /// Cumulative, like the counters.
     busy_us: AtomicU64,
+    /// Shared connections that were claimed and released; cumulative, like the counters.
+    claimed: AtomicU64,
+    released: AtomicU64,
 }
 
 impl WorkerEntry {
@@ -108,6 +111,8 @@ impl WorkerEntry {
                 extended: Moment::none(),
                 extension_us: AtomicU64::new(0),
                 busy_us: AtomicU64::new(0),
+                claimed: AtomicU64::new(0),
+                released: AtomicU64::new(0),
             },
             request_line: RequestLineCell::new(),
             request_id: RequestIdCell::new(),
@@ -130,6 +135,7 @@ impl WorkerEntry {
         self.control.generation.store(generation.0, Ordering::Relaxed);
         self.control.died.store(self.counters.unclosed(), Ordering::Relaxed);
         self.control.interrupted.set(None);
+        self.control.died.store(self.unclosed(), Ordering::Relaxed);
         self.state.pid.store(0, Ordering::Relaxed);
         self.state.ticks.store(0, Ordering::Relaxed);
         self.state.call_start.set(None);
@@ -298,8 +304,28 @@ impl WorkerEntry {
     }
 
     /// The open connections of the worker (`conn.open`).
+    /// The worker has claimed a shared connection: it is open here from now on.
+    pub fn claim_connection(&self) {
+        bump(&self.state.claimed, 1);
+    }
+
+    /// The worker has released a connection that is shared: it belongs to no worker until the next one claims it.
+    pub fn release_connection(&self) {
+        bump(&self.state.released, 1);
+    }
+
+    /// The open connections of the worker (`conn.open`), without those that it shares and does not serve.
     pub fn open_connections(&self) -> u64 {
-        self.counters.unclosed().saturating_sub(self.control.died.load(Ordering::Relaxed))
+        self.unclosed().saturating_sub(self.control.died.load(Ordering::Relaxed))
+    }
+
+    /// The connections that were accepted or claimed, and neither closed nor released.
+    fn unclosed(&self) -> u64 {
+        let claimed = self.state.claimed.load(Ordering::Relaxed);
+        let released = self.state.released.load(Ordering::Relaxed);
+        // Always saturating: a worker may have written anything here.
+        let arrived = self.counters.get(Counter::ConnAcceptSuccess).saturating_add(claimed);
+        arrived.saturating_sub(self.counters.closed().saturating_add(released))
     }
 }
 
@@ -469,6 +495,19 @@ mod tests {
         assert_eq!(entry.request_duration.count(), 1);
         assert_eq!(entry.queue_wait.count(), 1);
         assert_eq!(entry.busy_time(ms(1000)), ms(1));
+    }
+
+    #[test]
+    fn a_shared_connection_is_open_where_it_is_served() {
+        let entries = [WorkerEntry::detached(), WorkerEntry::detached()];
+        let open = || entries.map(WorkerEntry::open_connections);
+        entries[0].counters.inc(Counter::ConnAcceptSuccess);
+        entries[0].release_connection();
+        assert_eq!(open(), [0, 0]);
+        entries[1].claim_connection();
+        assert_eq!(open(), [0, 1]);
+        entries[1].counters.inc(Counter::RespConnClose);
+        assert_eq!(open(), [0, 0]);
     }
 
     #[test]

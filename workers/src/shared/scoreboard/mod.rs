@@ -6,10 +6,9 @@ mod cell;
 pub mod counters;
 pub mod entries;
 pub mod entry;
-mod header;
+pub mod header;
 pub mod histogram;
 mod request_line;
-pub mod shared_memory;
 
 pub use counters::Counters;
 #[cfg(test)]

@@ -1,19 +1,22 @@
-//! The mapping of the scoreboard: a sealed memory file and typed references into it.
+//! Shared memory, and typed references into it: a sealed memory file, or memory without a file.
 //!
 //! The references live as long as the process, because nothing ever unmaps the pages. They stay valid, because seals
 //! keep every process from changing the size of the file (a shorter file would raise SIGBUS).
 #![expect(unsafe_code, reason = "mmap(2), and references into what it returns")]
 
+use std::ffi::CStr;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous};
 use nix::unistd::ftruncate;
 
+use crate::shared::connection_table::header::TableHeader;
+use crate::shared::connection_table::record::Record;
 use crate::shared::scoreboard::entry::WorkerEntry;
 use crate::shared::scoreboard::header::Header;
 
@@ -28,36 +31,51 @@ pub(super) unsafe trait Shared: Sync + 'static {}
 unsafe impl Shared for Header {}
 // SAFETY: `WorkerEntry` is made of atomics only, all the way down.
 unsafe impl Shared for WorkerEntry {}
+// SAFETY: `TableHeader` is made of atomics only.
+unsafe impl Shared for TableHeader {}
+// SAFETY: `Record` is made of atomics only: its place is one, too.
+unsafe impl Shared for Record {}
 
 /// Whether a page boundary satisfies the alignment, and consecutive values stay aligned.
 const fn is_laid_out<T>() -> bool {
     align_of::<T>() == 128 && size_of::<T>().is_multiple_of(128)
 }
 const _: () = assert!(is_laid_out::<Header>() && is_laid_out::<WorkerEntry>());
+const _: () = assert!(is_laid_out::<TableHeader>() && is_laid_out::<Record>());
 
-/// A mapping of a memory file that is zeroed at first. Dropping it closes the file but keeps the mapping.
+const ACCESS: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
+
+/// A mapping that is zeroed at first. It is never unmapped.
+#[derive(Clone, Copy)]
 pub(super) struct Mapping {
-    file: OwnedFd,
     start: NonNull<u8>,
     bytes: usize,
 }
 
+// SAFETY: the mapping is never unmapped, and all access to it is atomic.
+unsafe impl Send for Mapping {}
+// SAFETY: likewise.
+unsafe impl Sync for Mapping {}
+
 impl Mapping {
-    /// Creates the file, with a size that can never change, and maps it.
-    pub(super) fn create(bytes: usize) -> io::Result<Self> {
-        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+    /// Creates a memory file, with a size that can never change, and maps it. `name` is what /proc shows.
+    pub(super) fn create(name: &CStr, bytes: usize) -> io::Result<(Self, OwnedFd)> {
         let length = NonZeroUsize::new(bytes).ok_or_else(invalid)?;
-        let file = memfd_create(
-            c"arctos-scoreboard",
-            MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
-        )?;
+        let file = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
         ftruncate(&file, i64::try_from(bytes).map_err(|_| invalid())?)?;
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: the kernel chooses the address, so no memory in use is replaced.
-        let start = unsafe { mmap(None, length, access, MapFlags::MAP_SHARED, &file, 0) }?;
-        Ok(Self { file, start: start.cast(), bytes })
+        let start = unsafe { mmap(None, length, ACCESS, MapFlags::MAP_SHARED, &file, 0) }?;
+        Ok((Self { start: start.cast(), bytes }, file))
+    }
+
+    /// Maps memory without a file, for this process and those that it forks later.
+    pub(super) fn anonymous(bytes: usize) -> io::Result<Self> {
+        let length = NonZeroUsize::new(bytes).ok_or_else(invalid)?;
+        // SAFETY: the kernel chooses the address, so no memory in use is replaced.
+        let start = unsafe { mmap_anonymous(None, length, ACCESS, MapFlags::MAP_SHARED) }?;
+        Ok(Self { start: start.cast(), bytes })
     }
 
     /// The value at `offset`; `None` if it does not fit there or is not aligned.
@@ -76,10 +94,10 @@ impl Mapping {
         // bytes are a `T`, and all access is atomic, as `Shared` promises.
         Some(unsafe { place.as_ref() })
     }
+}
 
-    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
+fn invalid() -> io::Error {
+    io::Error::from(io::ErrorKind::InvalidInput)
 }
 
 #[cfg(test)]
@@ -89,7 +107,7 @@ mod tests {
     #[test]
     fn a_value_is_found_where_it_fits_and_is_aligned() {
         let header = size_of::<Header>();
-        let mapping = Mapping::create(2 * header).unwrap();
+        let mapping = Mapping::anonymous(2 * header).unwrap();
         assert!(mapping.at::<Header>(0).is_some());
         assert!(mapping.at::<Header>(header).is_some());
         assert!(mapping.at::<Header>(64).is_none());
@@ -101,12 +119,13 @@ mod tests {
 
     #[test]
     fn a_mapping_of_no_bytes_is_refused() {
-        assert!(Mapping::create(0).is_err());
+        assert!(Mapping::create(c"arctos-test", 0).is_err());
+        assert!(Mapping::anonymous(0).is_err());
     }
 
     #[test]
     fn fresh_memory_reads_like_a_new_entry() {
-        let mapping = Mapping::create(size_of::<WorkerEntry>()).unwrap();
+        let mapping = Mapping::anonymous(size_of::<WorkerEntry>()).unwrap();
         let entry = mapping.at::<WorkerEntry>(0).unwrap();
         assert_eq!(entry.command(), WorkerEntry::detached().command());
         assert_eq!(entry.request_start(), None);

@@ -1,0 +1,261 @@
+//! The supervisor's part: it holds, passes on, and takes over.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::super::distribution::Distribution;
+use super::super::holdings::{Holdings, Installed};
+use super::super::message::{self, Kind};
+use super::super::{Life, Member, PlaceKey};
+use super::kernel::{Answer, Direction, Fd, Peek, Pid, SUPERVISOR};
+use super::{Env, Fault};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Op {
+    ReadAll { pid: Pid, number: u8 },
+    TakeOver { index: u32, number: u8, pid: Pid },
+    Release(PlaceKey),
+    Answer(PlaceKey),
+    Shutdown(PlaceKey),
+    Close(PlaceKey),
+    Free(PlaceKey),
+    Poll,
+    Bury { pid: Pid, number: u8 },
+}
+
+#[derive(Default)]
+pub(super) struct Supervisor {
+    pub(super) holdings: Holdings<Fd>,
+    distribution: Distribution,
+    /// The members that may get connections.
+    members: BTreeMap<u8, Pid>,
+    /// Connections at which a member has still to look.
+    looks: BTreeMap<u8, BTreeSet<(u32, u32)>>,
+    /// Workers that were reaped and are not taken over yet.
+    dead: VecDeque<(Pid, u8, bool)>,
+    /// All workers whose mailboxes are open.
+    mailboxes: BTreeMap<Pid, u8>,
+    plan: VecDeque<Op>,
+}
+
+impl Supervisor {
+    /// A worker has started.
+    pub(super) fn join(&mut self, pid: Pid, number: u8) {
+        self.distribution.join(number, self.holdings.keys());
+        self.members.insert(number, pid);
+        self.mailboxes.insert(pid, number);
+    }
+
+    /// A worker gets nothing more.
+    fn leave(&mut self, number: u8) {
+        self.distribution.leave(number);
+        self.members.remove(&number);
+        self.looks.remove(&number);
+    }
+
+    /// A worker was reaped.
+    pub(super) fn reap(&mut self, pid: Pid, number: u8, was_killed: bool) {
+        if self.members.get(&number) == Some(&pid) {
+            self.leave(number);
+        }
+        self.dead.push_back((pid, number, was_killed));
+    }
+
+    /// Whether no worker with this number is left, dead or alive.
+    pub(super) fn is_free(&self, number: u8) -> bool {
+        !self.mailboxes.values().any(|it| *it == number)
+    }
+
+    /// Does one thing. Returns whether there was one.
+    pub(super) fn step(&mut self, env: &mut Env<'_>) -> bool {
+        if let Some(op) = self.plan.pop_front() {
+            self.carry_out(op, env);
+            return true;
+        }
+        if let Some((pid, number, was_killed)) = self.dead.pop_front() {
+            self.bury(pid, number, was_killed, env);
+            return true;
+        }
+        let mut pids: Vec<_> = self.mailboxes.iter().map(|(pid, number)| (*pid, *number)).collect();
+        let middle = env.below(pids.len().max(1));
+        pids.rotate_left(middle);
+        let turn = env.below(3);
+        pids.into_iter().any(|(pid, number)| {
+            (0..3).any(|step| match (turn + step) % 3 {
+                0 => self.read(pid, number, env),
+                1 => self.pass_on(pid, number, env),
+                _ => self.send_looks(pid, number, env),
+            })
+        })
+    }
+
+    pub(super) fn sweep(&mut self, env: &mut Env<'_>) {
+        for fd in self.holdings.take_stale(env.table) {
+            env.kernel.close(SUPERVISOR, fd);
+        }
+    }
+
+    /// The order matters: an offered connection outlives the worker only if the offer is read first, and nothing may
+    /// be idle and unwatched when the supervisor looks for bytes.
+    fn bury(&mut self, pid: Pid, number: u8, was_killed: bool, env: &Env<'_>) {
+        let take_over = (0..env.table.used_end()).map(|index| Op::TakeOver { index, number, pid });
+        let read = Op::ReadAll { pid, number };
+        if env.fault == Some(Fault::OfferAfterTakeOver) {
+            self.plan.extend(take_over);
+            self.plan.push_back(read);
+        } else {
+            self.plan.push_back(read);
+            self.plan.extend(take_over);
+        }
+        self.plan.push_back(Op::Bury { pid, number });
+        if was_killed && env.fault != Some(Fault::NoLookAfterDeath) {
+            self.plan.push_back(Op::Poll);
+        }
+    }
+
+    fn carry_out(&mut self, op: Op, env: &mut Env<'_>) {
+        match op {
+            Op::ReadAll { pid, number } => {
+                if self.read(pid, number, env) {
+                    self.plan.push_front(op);
+                }
+            }
+            Op::TakeOver { index, number, pid } => self.take_over(index, number, pid, env),
+            Op::Release(key) => {
+                env.drop_hold(key, SUPERVISOR);
+                env.table.record(key.index).expect("a place").place.release(key.generation);
+                env.clients.counts.released_after_death += 1;
+            }
+            Op::Answer(key) => {
+                let fd = *self.holdings.get(key).expect("a held connection");
+                env.kernel.send(SUPERVISOR, fd, Answer::BadGateway);
+            }
+            Op::Shutdown(key) => {
+                let fd = *self.holdings.get(key).expect("a held connection");
+                env.kernel.shutdown(SUPERVISOR, fd);
+                env.closed.insert(env.kernel.socket_of(SUPERVISOR, fd));
+            }
+            Op::Close(key) => {
+                let fd = self.holdings.forget(key).expect("a held connection");
+                env.kernel.close(SUPERVISOR, fd);
+            }
+            Op::Free(key) => {
+                env.drop_hold(key, SUPERVISOR);
+                env.table.free(key);
+            }
+            Op::Poll => self.poll(env),
+            Op::Bury { pid, .. } => {
+                env.kernel.drop_mailbox(pid, Direction::ToSupervisor);
+                self.mailboxes.remove(&pid);
+            }
+        }
+    }
+
+    fn take_over(&mut self, index: u32, number: u8, pid: Pid, env: &mut Env<'_>) {
+        let record = env.table.record(index).expect("a place of the table");
+        let dead = Member::worker(number).expect("a small number");
+        let Some((generation, life)) = record.place.take_over(dead) else { return };
+        let key = PlaceKey { index, generation };
+        env.drop_hold(key, pid);
+        env.hold(key, SUPERVISOR);
+        let is_held = self.holdings.get(key).is_some();
+        let ops: &[Op] = match life {
+            _ if !is_held => &[Op::Free(key)],
+            Life::Claimed(_) => &[Op::Release(key)],
+            Life::Reading(_) | Life::Running(_) => {
+                &[Op::Answer(key), Op::Shutdown(key), Op::Close(key), Op::Free(key)]
+            }
+            Life::Replying(_) => &[Op::Shutdown(key), Op::Close(key), Op::Free(key)],
+            Life::Free | Life::Idle => unreachable!("nobody had claimed it"),
+        };
+        for op in ops.iter().rev() {
+            self.plan.push_front(*op);
+        }
+    }
+
+    fn poll(&mut self, env: &mut Env<'_>) {
+        for key in self.holdings.keys() {
+            let record = env.table.record(key.index).expect("a place of the table");
+            let is_idle = record.place.read() == (key.generation, Life::Idle);
+            let fd = *self.holdings.get(key).expect("the supervisor lends nothing");
+            if is_idle && env.kernel.peek(SUPERVISOR, fd) != Peek::Nothing {
+                for number in self.members.keys() {
+                    self.looks.entry(*number).or_default().insert((key.index, key.generation));
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, pid: Pid, number: u8, env: &mut Env<'_>) -> bool {
+        let Some((bytes, fds)) = env.kernel.read_mail(pid, Direction::ToSupervisor) else {
+            return false;
+        };
+        let (kind, keys) = message::decode(&bytes).expect("workers write messages");
+        match kind {
+            Kind::Offer => {
+                for (key, fd) in keys.zip(fds) {
+                    let stale = match self.holdings.install(env.table, key, fd) {
+                        Installed::Held { stale } => {
+                            self.distribution.offer(number, key);
+                            stale
+                        }
+                        Installed::Refused(fd) => Some(fd),
+                    };
+                    if let Some(fd) = stale {
+                        env.kernel.close(SUPERVISOR, fd);
+                    }
+                }
+            }
+            Kind::Look => self.plan.push_back(Op::Poll),
+            Kind::Leave => {
+                self.leave(number);
+                if env.fault != Some(Fault::LeaveUnseen) {
+                    self.plan.push_back(Op::Poll);
+                }
+            }
+            Kind::Install => unreachable!("workers install nothing elsewhere"),
+        }
+        true
+    }
+
+    fn pass_on(&mut self, pid: Pid, number: u8, env: &mut Env<'_>) -> bool {
+        let count = 1 + env.below(3);
+        let places = self.distribution.next(number, count);
+        if places.is_empty() || !env.kernel.has_room(pid, Direction::ToWorker) {
+            return false;
+        }
+        let keys: Vec<_> = places.iter().filter_map(|place| self.holdings.at(*place)).collect();
+        let fds: Vec<_> = keys.iter().filter_map(|key| self.holdings.get(*key).copied()).collect();
+        let is_sent = keys.is_empty()
+            || env.post(pid, Direction::ToWorker, Kind::Install, &keys, &fds).is_ok();
+        if is_sent {
+            self.distribution.sent(number, &places);
+        }
+        is_sent
+    }
+
+    fn send_looks(&mut self, pid: Pid, number: u8, env: &mut Env<'_>) -> bool {
+        if !self.looks.contains_key(&number) || !env.kernel.has_room(pid, Direction::ToWorker) {
+            return false;
+        }
+        let keys: Vec<_> = self.looks.remove(&number).into_iter().flatten().collect();
+        let keys: Vec<_> =
+            keys.into_iter().map(|(index, generation)| PlaceKey { index, generation }).collect();
+        env.clients.counts.looks += keys.len() as u64;
+        let sent = env.post(pid, Direction::ToWorker, Kind::Look, &keys, &[]);
+        assert_eq!(sent, Ok(()));
+        true
+    }
+
+    /// The last worker has ended.
+    pub(super) fn close_all(&mut self, env: &mut Env<'_>) {
+        for key in self.holdings.keys().collect::<Vec<_>>() {
+            let place = &env.table.record(key.index).expect("a place of the table").place;
+            if place.claim(key.generation, Member::SUPERVISOR).is_ok() {
+                env.hold(key, SUPERVISOR);
+                for op in [Op::Shutdown(key), Op::Close(key), Op::Free(key)] {
+                    self.carry_out(op, env);
+                }
+            }
+        }
+    }
+}

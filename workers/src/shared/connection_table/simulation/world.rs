@@ -1,0 +1,402 @@
+//! One life of a server: who takes the next step, what happens to it, and what must hold at rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::{ConnectionTable, Life};
+use super::clients::{Clients, Counts};
+use super::kernel::{Kernel, Peek, Pid, SUPERVISOR};
+use super::supervisor::Supervisor;
+use super::worker::{Mode, Worker};
+use super::{Dice, Env, Fault, PLACES};
+
+const STEPS: u64 = 720;
+/// More than any group needs to come to rest.
+const PATIENCE: u32 = 20_000;
+
+/// What differs between the lives.
+struct Habits {
+    workers: usize,
+    max_clients: usize,
+    kill_percent: u64,
+    flip_percent: u64,
+    /// How many clients do not wait for an answer, or send a request in parts.
+    reload_percent: u64,
+    pipeline_percent: u64,
+    part_percent: u64,
+    /// How often the supervisor has its turn.
+    supervisor_percent: u64,
+    /// How often an idle worker sweeps or looks for expired connections.
+    tick_percent: u64,
+    /// In steps.
+    idle_timeout: u64,
+    /// How often everything comes to rest, and is checked.
+    rounds: u64,
+}
+
+impl Habits {
+    /// `is_flapping` chooses the runs of the last kind.
+    fn draw(dice: &mut Dice, is_flapping: bool) -> Self {
+        let mut one_of = |values: &[u64]| values[dice.draw() as usize % values.len()];
+        let mut habits = Self {
+            workers: one_of(&[1, 2, 3, 4]) as usize,
+            max_clients: one_of(&[1, 3, 6, u64::from(PLACES) + 2]) as usize,
+            kill_percent: one_of(&[0, 1, 1, 4]) * 10,
+            flip_percent: one_of(&[0, 2, 10]),
+            reload_percent: one_of(&[0, 100, 100]),
+            pipeline_percent: one_of(&[0, 20, 60]),
+            part_percent: one_of(&[0, 30]),
+            supervisor_percent: one_of(&[5, 20, 50]),
+            tick_percent: one_of(&[0, 1, 10]),
+            idle_timeout: one_of(&[20, 150]),
+            rounds: one_of(&[2, 6, 12]),
+        };
+        if one_of(&[0, 1, 2, 3]) == 0 || is_flapping {
+            // Connections are shared and taken back all the time, and nothing else happens.
+            habits.workers = habits.workers.max(3);
+            habits.max_clients = 8;
+            habits.supervisor_percent = 20;
+            habits.rounds = 2;
+            (habits.kill_percent, habits.tick_percent, habits.flip_percent) = (0, 0, 40);
+            habits.reload_percent = 0;
+            (habits.pipeline_percent, habits.part_percent) = (0, 0);
+        }
+        habits
+    }
+}
+
+pub(super) struct World<'a> {
+    env: Env<'a>,
+    workers: Vec<Worker>,
+    supervisor: Supervisor,
+    next_pid: u32,
+    habits: Habits,
+    is_stopping: bool,
+}
+
+impl<'a> World<'a> {
+    pub(super) fn new(table: &'a ConnectionTable, seed: u64, fault: Option<Fault>) -> Self {
+        let mut dice = Dice(seed);
+        table.reset([0, 7, u32::MAX - 3][dice.draw() as usize % 3]);
+        let kernel = Kernel::new(1 + dice.draw() as usize % 4);
+        let is_flapping = fault == Some(Fault::DropStaleUnseen);
+        let habits = Habits::draw(&mut dice, is_flapping);
+        let env = Env {
+            kernel,
+            table,
+            clients: Clients::default(),
+            now: 1_000,
+            idle_timeout: habits.idle_timeout,
+            is_slow: !dice.draw().is_multiple_of(3),
+            dice,
+            is_disturbed: true,
+            flip_percent: habits.flip_percent,
+            tick_percent: habits.tick_percent,
+            fault,
+            holders: BTreeMap::new(),
+            closed: BTreeSet::new(),
+        };
+        Self {
+            env,
+            workers: Vec::new(),
+            supervisor: Supervisor::default(),
+            next_pid: SUPERVISOR.0 + 1,
+            habits,
+            is_stopping: false,
+        }
+    }
+
+    pub(super) fn live(&mut self) -> Counts {
+        for _ in 0..self.habits.rounds {
+            self.disturb();
+            self.rest(true);
+            self.check_wake_ups();
+            self.complete_requests();
+            self.rest(false);
+            self.check_wake_ups();
+            self.check_at_rest();
+            self.sweep();
+            self.rest(false);
+            self.check_after_sweep();
+        }
+        self.stop();
+        self.env.clients.counts
+    }
+
+    // --- What happens ---
+
+    fn disturb(&mut self) {
+        self.env.is_disturbed = true;
+        for _ in 0..STEPS / self.habits.rounds {
+            match self.env.below(100) {
+                0..=15 => self.disturb_clients(),
+                16 if self.env.chance(self.habits.reload_percent) => self.replace(),
+                17 if self.env.chance(self.habits.kill_percent) => self.kill_any(),
+                _ => self.advance(),
+            }
+        }
+        self.env.is_disturbed = false;
+    }
+
+    /// Lets any process take one step.
+    fn advance(&mut self) {
+        self.spawn_missing();
+        if self.env.chance(self.habits.supervisor_percent) {
+            self.supervisor.step(&mut self.env);
+            if self.env.chance(2) {
+                self.supervisor.sweep(&mut self.env);
+            }
+        } else if !self.workers.is_empty() {
+            let index = self.env.below(self.workers.len());
+            self.step(index);
+        }
+        self.tick();
+    }
+
+    fn step(&mut self, index: usize) -> bool {
+        let did_something = self.workers[index].step(&mut self.env);
+        if self.workers[index].mode == Mode::Exited {
+            let worker = self.workers.remove(index);
+            let left = self.env.kernel.descriptors(worker.pid);
+            assert!(left.is_empty(), "a drained worker has all closed: {left:?}");
+            self.env.clients.counts.drained += 1;
+            self.end(worker, false);
+        }
+        did_something
+    }
+
+    fn tick(&mut self) {
+        self.env.now += 1;
+        self.env.clients.see(&mut self.env.kernel, self.env.now);
+    }
+
+    fn disturb_clients(&mut self) {
+        let env = &mut self.env;
+        let open: Vec<_> =
+            (0..env.clients.len()).filter(|it| env.clients.is_open(&env.kernel, *it)).collect();
+        if open.is_empty() || open.len() < self.habits.max_clients && env.chance(30) {
+            if !self.is_stopping {
+                env.clients.connect(&mut env.kernel, env.now);
+            }
+            return;
+        }
+        let client = open[env.below(open.len())];
+        match env.below(40) {
+            0 => env.clients.finish(&mut env.kernel, client, false),
+            1 => env.clients.finish(&mut env.kernel, client, true),
+            _ => {
+                let may_pipeline =
+                    env.clients.outstanding(client) < 4 && env.chance(self.habits.pipeline_percent);
+                let is_free = env.clients.outstanding(client) == 0;
+                if is_free || may_pipeline || env.clients.has_partial(client) {
+                    let is_whole = !env.chance(self.habits.part_percent);
+                    let parts = if is_whole { 1 } else { 2 + env.below(2) as u32 };
+                    env.clients.send(&mut env.kernel, client, parts);
+                }
+            }
+        }
+        self.tick();
+    }
+
+    fn complete_requests(&mut self) {
+        let env = &mut self.env;
+        for client in 0..env.clients.len() {
+            while env.clients.is_open(&env.kernel, client) && env.clients.has_partial(client) {
+                env.clients.send(&mut env.kernel, client, 1);
+            }
+        }
+    }
+
+    // --- Workers come and go ---
+
+    fn serving(&self) -> usize {
+        self.workers.iter().filter(|worker| worker.mode == Mode::Serving).count()
+    }
+
+    fn spawn_missing(&mut self) {
+        if !self.is_stopping && self.serving() < self.habits.workers {
+            self.spawn();
+        }
+    }
+
+    fn spawn(&mut self) -> bool {
+        let is_used = |number: &u8| {
+            let is_unfinished = !self.supervisor.is_free(*number)
+                && self.env.fault != Some(Fault::ReuseNumberEarly);
+            is_unfinished || self.workers.iter().any(|worker| worker.number == *number)
+        };
+        let Some(number) = (0..8).find(|number| !is_used(number)) else { return false };
+        let pid = Pid(self.next_pid);
+        self.next_pid += 1;
+        self.env.kernel.fork(pid);
+        self.supervisor.join(pid, number);
+        self.workers.push(Worker::new(pid, number));
+        true
+    }
+
+    /// A reload, or a worker that has reached its limit: a new worker is ready before the old one drains.
+    fn replace(&mut self) {
+        let ready = self.workers.iter().filter(|it| it.mode == Mode::Serving && it.is_ready());
+        if ready.count() <= self.habits.workers && !self.is_stopping {
+            self.spawn();
+            return;
+        }
+        self.drain_any();
+    }
+
+    fn drain_any(&mut self) {
+        let serving: Vec<_> =
+            (0..self.workers.len()).filter(|it| self.workers[*it].mode == Mode::Serving).collect();
+        if serving.len() > self.habits.workers || self.is_stopping && !serving.is_empty() {
+            let index = serving[self.env.below(serving.len())];
+            let worker = &mut self.workers[index];
+            worker.mode = Mode::Draining;
+            self.env.kernel.interrupt(worker.pid);
+        }
+    }
+
+    fn kill_any(&mut self) {
+        if self.workers.is_empty() {
+            return;
+        }
+        let index = self.env.below(self.workers.len());
+        let worker = self.workers.remove(index);
+        self.env.clients.counts.kills += 1;
+        for connection in worker.own.values().chain(&worker.serving) {
+            let is_lost = connection.key.filter(|_| connection.is_offered).is_none_or(|key| {
+                let record = self.env.table.record(key.index).expect("a place of the table");
+                !matches!(record.place.read().1, Life::Claimed(_) | Life::Idle)
+            });
+            if is_lost {
+                let socket = self.env.kernel.socket_of(worker.pid, connection.fd);
+                self.env.clients.allow_end(socket);
+            }
+        }
+        self.end(worker, true);
+    }
+
+    fn end(&mut self, worker: Worker, is_killed: bool) {
+        self.env.kernel.exit(worker.pid);
+        self.supervisor.reap(worker.pid, worker.number, is_killed);
+    }
+
+    // --- Rest ---
+
+    /// Lets all processes run until nothing happens any more. Some requests take longer than that, if they may.
+    fn rest(&mut self, may_be_busy: bool) {
+        let mut busy = BTreeSet::new();
+        let mut patience = PATIENCE;
+        loop {
+            let mut did_something = false;
+            while !self.is_stopping && self.serving() < self.habits.workers && self.spawn() {
+                did_something = true;
+            }
+            let first = self.env.below(self.workers.len() + 1);
+            for step in 0..=self.workers.len() {
+                let actor = (first + step) % (self.workers.len() + 1);
+                for _ in 0..=self.env.below(6) {
+                    did_something |= match self.workers.get(actor) {
+                        Some(worker) if busy.contains(&worker.pid) => false,
+                        Some(worker)
+                            if worker.is_executing() && may_be_busy && self.env.chance(30) =>
+                        {
+                            busy.insert(worker.pid)
+                        }
+                        Some(_) => self.step(actor),
+                        None => self.supervisor.step(&mut self.env),
+                    };
+                }
+                self.tick();
+            }
+            if !did_something {
+                return;
+            }
+            patience -= 1;
+            assert!(patience > 0, "the group never comes to rest");
+        }
+    }
+
+    fn check_wake_ups(&self) {
+        let Env { kernel, table, .. } = &self.env;
+        if !self.workers.iter().any(|it| it.mode == Mode::Serving && kernel.is_waiting(it.pid)) {
+            return;
+        }
+        assert!(kernel.backlog.is_empty(), "a connection waits for accept4(2)");
+        for key in self.supervisor.holdings.keys() {
+            let record = table.record(key.index).expect("a place of the table");
+            let fd = *self.supervisor.holdings.get(key).expect("nothing is lent");
+            let is_idle = record.place.read() == (key.generation, Life::Idle);
+            let is_lost = is_idle && kernel.peek(SUPERVISOR, fd) != Peek::Nothing;
+            assert!(!is_lost, "{key:?} is idle, and nobody looks at what has arrived");
+        }
+    }
+
+    fn check_at_rest(&self) {
+        let Env { kernel, table, clients, closed, .. } = &self.env;
+        clients.check_at_rest(kernel, false);
+        for socket in closed {
+            assert!(
+                kernel.sockets[*socket].has_ended(),
+                "connection {socket} was closed and is open"
+            );
+        }
+        let lives =
+            (0..table.used_end()).filter_map(|index| Some(table.record(index)?.place.read().1));
+        let used = lives.filter(|life| *life != Life::Free);
+        let used = used.inspect(|life| assert_eq!(*life, Life::Idle, "nothing is claimed at rest"));
+        assert_eq!(table.len() as usize, used.count());
+        let is_draining = |worker: &Worker| worker.mode == Mode::Draining;
+        assert!(!self.workers.iter().any(is_draining), "a worker does not finish to drain");
+    }
+
+    fn sweep(&mut self) {
+        for worker in &mut self.workers {
+            worker.sweep();
+        }
+        self.supervisor.sweep(&mut self.env);
+    }
+
+    fn check_after_sweep(&self) {
+        let Env { kernel, clients, .. } = &self.env;
+        clients.check_at_rest(kernel, true);
+        let held: Vec<_> = self.supervisor.holdings.keys().collect();
+        assert_eq!(held.len(), self.env.table.len() as usize);
+        assert_eq!(kernel.descriptors(SUPERVISOR).len(), held.len(), "the supervisor has more");
+        for worker in &self.workers {
+            let keys: Vec<_> = worker.holdings.keys().collect();
+            assert_eq!(keys, held, "{:?} holds other connections", worker.pid);
+            let fds = kernel.descriptors(worker.pid);
+            assert_eq!(fds.len(), keys.len() + worker.own.len(), "{:?} leaks", worker.pid);
+            assert_eq!(kernel.items(worker.pid), fds, "{:?} watches others", worker.pid);
+        }
+        for (id, socket) in kernel.sockets.iter().enumerate() {
+            let is_open = socket.references() > 0;
+            assert_eq!(is_open, !socket.has_ended(), "connection {id} is not closed everywhere");
+        }
+    }
+
+    /// The end of the whole server.
+    fn stop(&mut self) {
+        self.is_stopping = true;
+        for client in 0..self.env.clients.len() {
+            self.env.clients.allow_end(client);
+        }
+        self.env.kernel.close_listener();
+        for _ in 0..self.workers.len() {
+            self.disturb();
+        }
+        self.complete_requests();
+        while self.serving() > 0 {
+            self.drain_any();
+        }
+        self.rest(false);
+        assert!(self.workers.is_empty(), "a worker does not end");
+        self.supervisor.close_all(&mut self.env);
+        self.supervisor.sweep(&mut self.env);
+        self.tick();
+        assert!(self.env.kernel.descriptors(SUPERVISOR).is_empty());
+        assert!(self.env.kernel.sockets.iter().all(|socket| socket.references() == 0));
+        let lives = (0..PLACES).filter_map(|index| self.env.table.record(index));
+        assert!(lives.into_iter().all(|record| record.place.read().1 == Life::Free));
+        assert!(self.env.table.is_empty());
+    }
+}

@@ -92,6 +92,7 @@ pub fn serve<A: Application>(plan: Plan, app: &mut A) -> io::Result<()> {
         log,
         access_log: None,
         tls: None,
+        group: None,
         ticker: Some(Box::new(Tick(Rc::clone(&metering)))),
     };
     let served = worker::run_embedded(init, app);
@@ -141,6 +142,7 @@ fn snapshot(entry: &'static WorkerEntry, queue: BorrowedFd<'_>) -> Snapshot {
         target: 1,
         workers: vec![WorkerSample { slot: SlotId(0), pid, entry }],
         queue: fd::accept_queue(queue),
+        shared_connections: 0,
         monotonic: clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from),
     }
 }

@@ -29,6 +29,7 @@ macro_rules! topics {
 topics! {
     "options": "every option, its default and its environment variable",
     "workers": "how many workers, --preload, recycling, hangs and crashes",
+    "scheduling": "which worker serves a request, and how kept connections are shared",
     "reload": "new code, a new configuration or a new arctos without losing a request",
     "signals": "signals, what a stop does, exit codes",
     "admin": "health checks, arctos ctl, arctos top",

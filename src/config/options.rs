@@ -80,6 +80,7 @@ pub enum Setting {
     HeaderMap,
     ServerHeader,
     AbandonOnHalfClose,
+    KeepaliveMode,
     RootPath,
     ForwardedAllowIps,
     ForwardedHeaders,

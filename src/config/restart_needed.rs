@@ -128,6 +128,7 @@ mod tests {
             S::Factory | S::Statsd | S::ServerHeader | S::StatsdWorkerTag => "off",
             S::ReusePort | S::Preload | S::AllowNewPrivileges | S::AbandonOnHalfClose => "on",
             S::HeaderMap => "refuse",
+            S::KeepaliveMode => "shared",
             S::ForwardedAllowIps | S::ProxyAllowFrom => "unix",
             S::ForwardedHeaders => "x-forwarded-for",
             S::LogLevel => "error",

@@ -1,6 +1,8 @@
 //! The settings of a worker: limits, timeouts, and how it speaks HTTP.
 
-use arctos_worker::settings::{CallLimits, FileSettings, HeaderMap, Limits, Settings};
+use arctos_worker::settings::{
+    CallLimits, FileSettings, HeaderMap, KeepaliveMode, Limits, Settings,
+};
 
 use super::Privileges;
 use super::error::ConfigError;
@@ -55,6 +57,11 @@ pub(super) fn worker(
     let requests_per_connection = bounded(reader.one(Setting::MaxRequestsPerConnection, REQUESTS)?);
     const MAPS: [(&str, HeaderMap); 2] =
         [(HeaderMap::Drop.word(), HeaderMap::Drop), (HeaderMap::Refuse.word(), HeaderMap::Refuse)];
+    const MODES: [(&str, KeepaliveMode); 3] = [
+        (KeepaliveMode::Shared.word(), KeepaliveMode::Shared),
+        (KeepaliveMode::Sticky.word(), KeepaliveMode::Sticky),
+        (KeepaliveMode::Auto.word(), KeepaliveMode::Auto),
+    ];
     Ok(Settings {
         limits: Limits { requests_per_connection, ..limits },
         timeouts,
@@ -62,6 +69,7 @@ pub(super) fn worker(
         header_map: reader.one(Setting::HeaderMap, Choice(&MAPS))?,
         server_header: reader.switch(Setting::ServerHeader)?,
         abandon_on_half_close: reader.switch(Setting::AbandonOnHalfClose)?,
+        keepalive_mode: reader.one(Setting::KeepaliveMode, Choice(&MODES))?,
         root_path: root_path(reader)?,
         forwarding: forwarding(reader)?,
         proxy_protocol: proxy_protocol(reader)?,

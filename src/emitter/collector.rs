@@ -200,7 +200,13 @@ mod tests {
     use crate::system::pid::Pid;
 
     fn empty_snapshot() -> Snapshot {
-        Snapshot { target: 0, workers: Vec::new(), queue: None, monotonic: Duration::ZERO }
+        Snapshot {
+            target: 0,
+            workers: Vec::new(),
+            queue: None,
+            shared_connections: 0,
+            monotonic: Duration::ZERO,
+        }
     }
 
     /// Two days of a gigabyte a second are more than the totals believes of one read.
@@ -248,7 +254,13 @@ mod tests {
         entry.end_call(start + Duration::from_secs(1));
         let snapshot = |after| {
             let workers = vec![WorkerSample { slot: SlotId(0), pid: Pid(-1), entry }];
-            Snapshot { target: 1, workers, queue: None, monotonic: start + after }
+            Snapshot {
+                target: 1,
+                workers,
+                queue: None,
+                shared_connections: 0,
+                monotonic: start + after,
+            }
         };
         let (sampled, flushed) = (Duration::from_millis(1400), Duration::from_secs(2));
         collector.sample(&scoreboard, || snapshot(sampled), now + sampled);

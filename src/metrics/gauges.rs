@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub workers: Vec<WorkerSample>,
     /// The accept queues of all TCP listeners together; `None` without such a listener.
     pub queue: Option<AcceptQueue>,
+    /// The connections that are shared and wait for a request.
+    pub shared_connections: u32,
     /// CLOCK_MONOTONIC, which the scoreboard uses as well.
     pub monotonic: Duration,
 }
@@ -120,6 +122,7 @@ impl Sampler {
             (Gauge::WorkersUtilization, self.utilization(snapshot)),
             (Gauge::BacklogLen, f64::from(len)),
             (Gauge::BacklogMax, f64::from(max)),
+            (Gauge::ConnShared, f64::from(snapshot.shared_connections)),
         ]
     }
 

@@ -67,6 +67,7 @@ impl Gauge {
             | Self::WorkersUtilization
             | Self::BacklogLen
             | Self::BacklogMax
+            | Self::ConnShared
             | Self::ConnOpen => "",
         };
         prometheus_name(self.statsd_name(), unit)
@@ -81,6 +82,8 @@ gauges! {
         "Fraction of the ready workers' time spent in requests since the last value, from 0 to 1.";
     BacklogLen, "backlog.len", Server, "Connections waiting to be accepted, summed over all TCP listeners.";
     BacklogMax, "backlog.max", Server, "Maximum number of waiting connections, summed over all TCP listeners.";
+    ConnShared, "conn.shared", Server,
+        "Kept connections that wait for a request and that any worker may serve; `conn.open` does not contain them.";
     ConnOpen, "conn.open", Worker, "Open connections.";
     WorkerRss, "worker.rss", Worker, "Resident memory in bytes.";
 }

@@ -10,6 +10,7 @@
 //! | `on_start` | the pipe of `--on-start` | (the state machine has it) | | its process |
 //! | `zygotes` | their sockets | boot, fork, exit | ready, lost, forked | zygotes |
 //! | `workers` | control sockets, stack pipes | the next check, stack dumps | ready, failing, hung, limits | workers |
+//! | `shared_connections` | mailboxes of workers | the next sweep | | |
 //! | `upgrade` | sockets to other servers | successor, next totals | totals, take-over | the successor |
 //! | `watchdog` | | the next notification | a notification | |
 //! | `crashes` | | the end of a period | a restart storm | |
@@ -38,6 +39,7 @@ mod responses;
 pub mod revision;
 mod running_request;
 mod server;
+mod shared_connections;
 mod signals;
 mod source;
 mod sources;
@@ -68,6 +70,7 @@ use crate::supervisor::{Event, OperatorCommand, Supervisor, Verdict};
 use crate::system::exit_code::ExitCode;
 use crate::system::pid::Pid;
 use server::Server;
+use shared_connections::MemberEnd;
 use source::{Reaped, Report, Round};
 use sources::Sources;
 use start::Start;
@@ -243,7 +246,9 @@ impl Monitor<'_> {
             }
         }
         let details = match reaped {
-            Some(Reaped::Worker { mut details, entry }) => {
+            Some(Reaped::Worker { mut details, entry, has_hung }) => {
+                let end = if has_hung { MemberEnd::TimedOut } else { MemberEnd::Died };
+                self.sources.shared_connections.end_member(entry, end);
                 details.is_baseline = self.is_baseline(entry, now);
                 details
             }
@@ -282,7 +287,14 @@ impl Monitor<'_> {
                 Report::MetricsDue => {
                     let Self { supervisor, sources, server, .. } = self;
                     let listeners = server.listeners.as_ref();
-                    let snapshot = || responses::snapshot(supervisor, &sources.workers, listeners);
+                    let snapshot = || {
+                        responses::snapshot(
+                            supervisor,
+                            &sources.workers,
+                            &sources.shared_connections,
+                            listeners,
+                        )
+                    };
                     sources.metrics.collector.turn(&server.scoreboard, snapshot, now);
                 }
                 Report::Upgrade(report) => self.handle_upgrade(report, now),
@@ -323,7 +335,12 @@ impl Monitor<'_> {
         server.log.line(Level::Info, "server.stopped", &pairs);
         self.send_totals(Instant::now());
         let listeners = self.server.listeners.as_ref();
-        let snapshot = responses::snapshot(&self.supervisor, &self.sources.workers, listeners);
+        let snapshot = responses::snapshot(
+            &self.supervisor,
+            &self.sources.workers,
+            &self.sources.shared_connections,
+            listeners,
+        );
         let failures = self.sources.zygotes.failures();
         failures.into_iter().for_each(|failure| self.server.record_failure(failure));
         let Sources { zygotes, metrics, upgrade, .. } = self.sources;

@@ -8,6 +8,7 @@ use arctos_worker::shared::scoreboard::Counter;
 use super::Monitor;
 use super::clock::monotonic;
 use super::running_request::running_request;
+use super::shared_connections::SharedConnections;
 use super::workers::Workers;
 use crate::admin::status::{self, Health, ProcessStatus, ReloadStatus, ServerStatus, WorkerStatus};
 use crate::admin::verb::{self, StopMode, Verb};
@@ -124,7 +125,14 @@ impl Monitor<'_> {
     fn metrics(&mut self, now: Instant) -> AdminResponse {
         let zone = self.server.generations.current().config.zone.clone();
         let Self { supervisor, sources, server, .. } = self;
-        let snapshot = || snapshot(supervisor, &sources.workers, server.listeners.as_ref());
+        let snapshot = || {
+            snapshot(
+                supervisor,
+                &sources.workers,
+                &sources.shared_connections,
+                server.listeners.as_ref(),
+            )
+        };
         let collector = &mut sources.metrics.collector;
         let (totals, gauges) = collector.sample(&server.scoreboard, snapshot, now);
         let body = prometheus::text(&totals, gauges, zone.as_deref());
@@ -214,6 +222,7 @@ impl Monitor<'_> {
 pub(super) fn snapshot(
     supervisor: &Supervisor,
     workers: &Workers,
+    shared_connections: &SharedConnections,
     listeners: Option<&Listeners>,
 ) -> Snapshot {
     let sample =
@@ -222,6 +231,7 @@ pub(super) fn snapshot(
         target: supervisor.target(),
         workers: workers.all().iter().map(sample).collect(),
         queue: listeners.and_then(Listeners::queue),
+        shared_connections: shared_connections.idle_count(),
         monotonic: monotonic().unwrap_or_default(),
     }
 }

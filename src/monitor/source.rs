@@ -117,7 +117,12 @@ impl ForkedWorker {
 /// The kind of process that was reaped.
 pub(super) enum Reaped {
     /// A worker. Whether the old code crashes in the same requests is added before the state machine handles it.
-    Worker { details: ExitDetails, entry: &'static WorkerEntry },
+    Worker {
+        details: ExitDetails,
+        entry: &'static WorkerEntry,
+        /// Whether it was about to be killed because it hung.
+        has_hung: bool,
+    },
     /// Another process that the state machine knows.
     Other(ExitDetails),
     /// A process that the state machine does not know.

@@ -4,6 +4,7 @@ use super::admin::AdminSource;
 use super::crashes::Crashes;
 use super::metrics::Metrics;
 use super::on_start::OnStartProcess;
+use super::shared_connections::SharedConnections;
 use super::source::Source;
 use super::upgrade::UpgradeSource;
 use super::watchdog::WatchdogSource;
@@ -17,6 +18,7 @@ pub(super) struct Sources {
     pub(super) on_start: OnStartProcess,
     pub(super) zygotes: Zygotes,
     pub(super) workers: Workers,
+    pub(super) shared_connections: SharedConnections,
     pub(super) upgrade: UpgradeSource,
     pub(super) watchdog: WatchdogSource,
     pub(super) crashes: Crashes,
@@ -25,7 +27,7 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    const COUNT: usize = 9;
+    const COUNT: usize = 10;
 
     /// Returns the sources in the order in which the loop handles them. Signals come first, so that a command is
     /// handled before its consequences. Zygotes come before workers, because they report new workers. The requests of
@@ -36,6 +38,7 @@ impl Sources {
             &self.on_start,
             &self.zygotes,
             &self.workers,
+            &self.shared_connections,
             &self.upgrade,
             &self.watchdog,
             &self.crashes,
@@ -51,6 +54,7 @@ impl Sources {
             &mut self.on_start,
             &mut self.zygotes,
             &mut self.workers,
+            &mut self.shared_connections,
             &mut self.upgrade,
             &mut self.watchdog,
             &mut self.crashes,

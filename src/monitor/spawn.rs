@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use arctos_worker::settings::KeepaliveMode;
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::{Level, Value};
 use arctos_worker::shared::scoreboard::{Side, WorkerEntry};
@@ -139,7 +140,9 @@ impl Monitor<'_> {
         let revision = self.revision_of(generation)?;
         let config = &revision.config;
         let name = config.process_name();
+        let connection_tables = self.sources.shared_connections.tables();
         let inheritance = ZygoteInit {
+            connection_tables: &connection_tables,
             generation,
             name,
             settings: &config.worker,
@@ -172,12 +175,20 @@ impl Monitor<'_> {
         let entry = self.server.scoreboard.entry(slot, side).ok_or(SpawnError::Scoreboard)?;
         let revision = self.revision_of(generation)?;
         let resources = self.open_resources(slot, entry)?;
+        let group = match revision.config.worker.keepalive_mode {
+            KeepaliveMode::Sticky => None,
+            KeepaliveMode::Shared | KeepaliveMode::Auto => {
+                let shared = &mut self.sources.shared_connections;
+                shared.open(slot, side, entry).map_err(SpawnError::ControlSocket)?
+            }
+        };
         entry.assign(generation);
         let WorkerResources { socket, control_fd, doorbell, listeners, access_log } = resources;
         let limits = revision.config.limits;
         if revision.config.preload {
             let worker = OrderedWorker { slot, side, socket, limits };
-            let order = SpawnOrder { slot, side, control_fd, doorbell, listeners, access_log };
+            let order =
+                SpawnOrder { slot, side, control_fd, doorbell, listeners, access_log, group };
             let (round, mut reports) = (self.begin_round(Instant::now()), Vec::new());
             self.sources.zygotes.order(generation, worker, order, &round, &mut reports);
             self.handle_reports(reports, round.now);
@@ -196,6 +207,7 @@ impl Monitor<'_> {
             log: self.server.log.clone(),
             access_log,
             tls: revision.tls.as_ref().map(TlsConfig::for_child),
+            group,
             ticker: None,
         };
         let mut own = self.own_descriptors();

@@ -18,6 +18,7 @@ use super::generations::{Generations, ResolvedRevision};
 use super::metrics::Metrics;
 use super::on_start::OnStartProcess;
 use super::server::{Server, Service};
+use super::shared_connections::SharedConnections;
 use super::sources::Sources;
 use super::upgrade::UpgradeSource;
 use super::watchdog::WatchdogSource;
@@ -85,6 +86,8 @@ impl<'a> Monitor<'a> {
             on_start: OnStartProcess::default(),
             zygotes: Zygotes::new(log.clone()),
             workers: Workers::new(log.clone(), seed, now),
+            shared_connections: SharedConnections::new(config.workers, now)
+                .map_err(system("mapping the table of connections"))?,
             upgrade,
             watchdog: WatchdogSource(watchdog(&log, now)),
             crashes: Crashes::new(),

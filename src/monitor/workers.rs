@@ -266,7 +266,7 @@ impl Source for Workers {
             was_in_request: running_request(child.entry).is_some(),
             is_baseline: false,
         };
-        Some(Reaped::Worker { details, entry: child.entry })
+        Some(Reaped::Worker { details, entry: child.entry, has_hung: child.hang.is_some() })
     }
 
     fn list_descriptors(&self, own: &mut OwnDescriptors) {

@@ -154,9 +154,11 @@ def length(environ, start_response):
 
 
 def gated(environ, start_response):
-    """Yields two items, the second only after the test has received the first."""
+    """Yields two items, the second only after the test has received the first. Reports over `?notify=` that it waits."""
     start_response("200 OK", [("Content-Type", "text/plain")])
     yield b"first\n"
+    if query(environ, "notify"):
+        notify(query(environ, "notify"), str(os.getpid()))
     wait_for_gate(environ)
     yield b"second\n"
 
@@ -267,6 +269,21 @@ def closing(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     items = [b"item\n" * int(query(environ, "repeat", "1"))] * int(query(environ, "items", "2"))
     return Closing(query(environ, "notify"), items, query(environ, "failing") == "yes")
+
+
+class ClosesLate(list):
+    """Its close() reports over `?notify=` that it runs, and waits for the gate."""
+
+    def close(self):
+        notify(query(self.environ, "notify"), str(os.getpid()))
+        wait_for_gate(self.environ)
+
+
+def closes_late(environ, start_response):
+    """Occupies its worker when the response is already complete."""
+    found = ClosesLate(text(start_response, f"{os.getpid()}\n"))
+    found.environ = environ
+    return found
 
 
 def header_lines(environ, start_response):
@@ -392,6 +409,16 @@ def gate(environ, start_response):
     return text(start_response, f"{os.getpid()}\n")
 
 
+def stubborn(environ, start_response):
+    """Reports over `?notify=` that it runs, and never ends, whatever is raised in it."""
+    notify(query(environ, "notify"), str(os.getpid()))
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:  # such as a limit that interrupts requests
+            pass
+
+
 def umask():
     """Returns the umask, which can only be read by setting another."""
     found = os.umask(0o077)
@@ -500,9 +527,9 @@ ROUTES = {
     found.__name__: found
     for found in (
         hello, echo, digest, headers, environ_types, read_all_ways, unread, errors, status, length, gated, named, written,
-        written_large, chunks, empty, file, closing, header_lines, bad_head, body_kinds, fail, fail_late, fail_first,
+        written_large, chunks, empty, file, closing, closes_late, header_lines, bad_head, body_kinds, fail, fail_late, fail_first,
         never_starts, starts_twice, restart, restart_late, starts_late, system_exit, interrupt, hard_exit, slow, gate,
-        worker, fork, fork_and_come_back, fork_and_stay, orphan, subprocess_answer, terminate, signals_of_a_program,
+        stubborn, worker, fork, fork_and_come_back, fork_and_stay, orphan, subprocess_answer, terminate, signals_of_a_program,
         kernel_file,
     )
 }  # fmt: skip

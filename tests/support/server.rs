@@ -51,6 +51,7 @@ impl Server {
         let workers_doorbell = doorbell.as_fd().try_clone_to_owned().expect("a duplicate");
         let thread = thread::spawn(move || {
             let init = WorkerInit {
+                group: None,
                 slot: SlotId(0),
                 generation: Generation(1),
                 entry,

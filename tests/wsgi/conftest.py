@@ -12,6 +12,7 @@ from support.etsy_statsd import EtsyStatsd
 from support.namespaces import UNSHARE, require_pid_namespace
 from support.processes import children, state
 from support.server import PATIENCE_S, Server
+from support.shared_connections import SharingServer
 from support.statsd_sink import Sink
 from support.traffic import Journal
 from support.upgradable import UpgradableServer
@@ -40,6 +41,13 @@ def serve_upgradable():
     """Starts servers that can be upgraded, like `serve`."""
     with ExitStack() as stack:
         yield lambda *arguments, **options: stack.enter_context(UpgradableServer(*arguments, **options))
+
+
+@pytest.fixture
+def serve_sharing(tmp_path):
+    """Starts servers whose workers share kept connections, like `serve`."""
+    with ExitStack() as stack:
+        yield lambda *options, **more: stack.enter_context(SharingServer(tmp_path, *options, **more))
 
 
 @pytest.fixture

@@ -66,6 +66,7 @@ pub(crate) fn run(role: &str) {
     own.add(scoreboard.as_fd());
     let setup = ChildSetup { signals: &signals, identity: &identity, title, own };
     let init = ZygoteInit {
+        connection_tables: &[],
         generation: GENERATION,
         name: "test",
         settings: &Settings::default(),
@@ -181,7 +182,8 @@ impl TestSupervisor {
         let name = SocketName::Inet(self.socket.local_addr().unwrap());
         let listeners = vec![Listener { socket, name, owner: Owner::Outside }];
         let access_log = Some(io::stdout().as_fd().try_clone_to_owned().unwrap());
-        let order = SpawnOrder { slot, side, control_fd, doorbell, listeners, access_log };
+        let order =
+            SpawnOrder { slot, side, control_fd, doorbell, listeners, access_log, group: None };
         let events = match &mut self.zygote {
             Some(zygote) => zygote.spawn(order, Instant::now()),
             None => vec![ZygoteEvent::SpawnFailed { slot, side, cause: SpawnFailure::Gone }],

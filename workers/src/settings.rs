@@ -50,6 +50,19 @@ pub struct Settings {
     pub reload_check: Option<String>,
     /// What is served from files.
     pub files: FileSettings,
+    /// Which worker serves a kept connection.
+    pub keepalive_mode: KeepaliveMode,
+}
+
+/// Which worker serves the next request of a kept connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepaliveMode {
+    /// The one that has accepted it.
+    Sticky,
+    /// Any idle one.
+    Shared,
+    /// Any idle one while requests take longer than sharing costs, else the one that has it.
+    Auto,
 }
 
 /// The files that workers send without the application, or by its order.
@@ -78,6 +91,8 @@ impl Settings {
     pub const SERVER_HEADER: bool = true;
     /// The default of [`Settings::abandon_on_half_close`].
     pub const ABANDON_ON_HALF_CLOSE: bool = false;
+    /// The default of [`Settings::keepalive_mode`].
+    pub const KEEPALIVE_MODE: KeepaliveMode = KeepaliveMode::Sticky;
 }
 
 impl Default for Settings {
@@ -96,6 +111,7 @@ impl Default for Settings {
             multiprocess: true,
             reload_check: None,
             files: FileSettings::default(),
+            keepalive_mode: Self::KEEPALIVE_MODE,
         }
     }
 }
@@ -237,6 +253,17 @@ pub enum HeaderMap {
     Drop,
     /// The request is answered 400.
     Refuse,
+}
+
+impl KeepaliveMode {
+    /// How `--keepalive-mode` writes it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Sticky => "sticky",
+            Self::Shared => "shared",
+            Self::Auto => "auto",
+        }
+    }
 }
 
 impl HeaderMap {

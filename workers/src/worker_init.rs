@@ -33,6 +33,7 @@ use std::sync::Arc;
 use crate::process::fork_guard;
 use crate::process::supervisor_process::SupervisorProcess;
 use crate::settings::Settings;
+use crate::shared::connection_table::ConnectionTable;
 use crate::shared::fd::{self, Message};
 use crate::shared::identity::{Generation, SlotId};
 use crate::shared::log::Log;
@@ -63,6 +64,8 @@ pub struct WorkerInit {
     pub access_log: Option<OwnedFd>,
     /// TLS for connections over TCP; `None` if they are plain.
     pub tls: Option<TlsConfig>,
+    /// The group of workers that share their kept connections; `None` if this worker keeps its own.
+    pub group: Option<GroupMembership>,
     /// Work of the surrounding process that the loop does between two turns.
     pub ticker: Option<Box<dyn Ticker>>,
 }
@@ -71,13 +74,27 @@ impl WorkerInit {
     /// Keeps every descriptor from children of the application, from its first line on. Whoever closes one
     /// forgets it first; that of the supervisor's process stays to the end.
     pub fn guard(&self) {
-        let own = [&self.control_fd, &self.doorbell].into_iter().chain(&self.access_log);
+        let mailbox = self.group.as_ref().map(|group| &group.mailbox);
+        let own =
+            [&self.control_fd, &self.doorbell].into_iter().chain(&self.access_log).chain(mailbox);
         let listeners = self.listeners.iter().map(|listener| &listener.socket);
         own.chain(listeners).for_each(|own| fork_guard::guard(own.as_fd()));
         if let Some(process) = self.supervisor.as_fd() {
             fork_guard::guard(process);
         }
     }
+}
+
+/// A worker's membership in a group that shares kept connections.
+#[expect(missing_docs, reason = "the types say what the fields are")]
+pub struct GroupMembership {
+    pub table: ConnectionTable,
+    /// The index of the group.
+    pub index: u16,
+    /// The number of the worker in its group, below 255.
+    pub number: u8,
+    /// Non-blocking, to the supervisor ([`crate::shared::connection_table::message`]).
+    pub mailbox: OwnedFd,
 }
 
 /// A listening socket of a worker.
@@ -202,6 +219,7 @@ pub(crate) mod stage {
             log: Log::discard(),
             access_log: None,
             tls: None,
+            group: None,
             ticker: None,
         };
         (init, doorbell)

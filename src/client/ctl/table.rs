@@ -138,6 +138,7 @@ fn gauges(samples: &[MetricSample], slots: &[u16]) -> Vec<MetricRow> {
             | Gauge::WorkersUtilization
             | Gauge::BacklogLen
             | Gauge::BacklogMax
+            | Gauge::ConnShared
             | Gauge::ConnOpen => number,
         };
         sums(gauge.statsd_name().to_owned(), &own, slots, show)

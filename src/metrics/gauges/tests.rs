@@ -19,7 +19,13 @@ fn s(s: u64) -> Duration {
 }
 
 fn snapshot(at: Duration, workers: &[WorkerSample]) -> Snapshot {
-    Snapshot { target: 4, workers: workers.to_vec(), queue: None, monotonic: at }
+    Snapshot {
+        target: 4,
+        workers: workers.to_vec(),
+        queue: None,
+        shared_connections: 3,
+        monotonic: at,
+    }
 }
 
 /// A sampler for which the memory of a process equals its pid; pid 0 does not exist.

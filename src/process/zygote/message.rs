@@ -23,7 +23,7 @@ pub(super) const MAX_DESCRIPTORS: usize = 253;
 const MAX_NAMES: usize = 64;
 
 /// A request to fork a worker. Its descriptors come in the same packet, in this order: control socket, doorbell,
-/// access log if there is one, listeners.
+/// access log and mailbox if there are any, listeners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SpawnRequest {
     /// The number of the order, which the answer repeats.
@@ -31,6 +31,8 @@ pub(super) struct SpawnRequest {
     pub(super) slot: SlotId,
     pub(super) side: Side,
     pub(super) has_access_log: bool,
+    /// The group of workers that share their connections, and the worker's number in it.
+    pub(super) group: Option<(u16, u8)>,
     pub(super) listeners: Vec<(SocketName, Owner)>,
 }
 
@@ -44,6 +46,11 @@ impl SpawnRequest {
             Side::B => b'B',
         });
         out.push(u8::from(self.has_access_log));
+        out.push(u8::from(self.group.is_some()));
+        if let Some((group, number)) = self.group {
+            out.extend(group.to_ne_bytes());
+            out.push(number);
+        }
         for (name, owner) in &self.listeners {
             out.push(match owner {
                 Owner::Supervisor => b's',
@@ -65,6 +72,15 @@ impl SpawnRequest {
             _ => return None,
         };
         let has_access_log = take(&mut rest)? == [1];
+        let group = match take(&mut rest)? {
+            [0] => None,
+            [1] => {
+                let group = u16::from_ne_bytes(take(&mut rest)?);
+                let [number] = take(&mut rest)?;
+                Some((group, number))
+            }
+            _ => return None,
+        };
         let mut listeners = Vec::new();
         while !rest.is_empty() {
             let owner = match take(&mut rest)? {
@@ -75,12 +91,13 @@ impl SpawnRequest {
             };
             listeners.push((take_name(&mut rest)?, owner));
         }
-        Some(Self { number, slot, side, has_access_log, listeners })
+        Some(Self { number, slot, side, has_access_log, group, listeners })
     }
 
     /// The number of descriptors in its packet.
     pub(super) fn descriptor_count(&self) -> usize {
-        2 + usize::from(self.has_access_log) + self.listeners.len()
+        let optional = usize::from(self.has_access_log) + usize::from(self.group.is_some());
+        2 + optional + self.listeners.len()
     }
 }
 
@@ -249,6 +266,7 @@ mod tests {
             slot: SlotId(513),
             side: Side::B,
             has_access_log: true,
+            group: Some((300, 7)),
             listeners: vec![
                 (SocketName::Inet(SocketAddr::from(([127, 0, 0, 1], 80))), Owner::Outside),
                 (SocketName::Inet(SocketAddr::from(([127, 0, 0, 1], 81))), Owner::Slot),
@@ -263,13 +281,14 @@ mod tests {
         let bare = SpawnRequest {
             side: Side::A,
             has_access_log: false,
+            group: None,
             listeners: Vec::new(),
             ..request()
         };
         for request in [request(), bare] {
             assert_eq!(SpawnRequest::decode(&request.encode()), Some(request));
         }
-        assert_eq!(request().descriptor_count(), 7);
+        assert_eq!(request().descriptor_count(), 8);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::Side;
-use arctos_worker::worker_init::Listener;
+use arctos_worker::worker_init::{GroupMembership, Listener};
 use nix::errno::Errno;
 use nix::sys::socket::{self, ControlMessage, MsgFlags};
 
@@ -28,12 +28,15 @@ pub struct SpawnOrder {
     pub listeners: Vec<Listener>,
     /// The access log, if there is one.
     pub access_log: Option<OwnedFd>,
+    /// The group of workers that share their connections, if the worker is in one.
+    pub group: Option<GroupMembership>,
 }
 
 impl SpawnOrder {
     /// Adds the descriptors that no other child may keep.
     pub(super) fn list_descriptors(&self, own: &mut OwnDescriptors) {
         own.extend([&self.control_fd, &self.doorbell].into_iter().chain(&self.access_log));
+        own.extend(self.group.as_ref().map(|group| &group.mailbox));
         own.extend(self.listeners.iter().map(|listener| &listener.socket));
     }
 
@@ -47,11 +50,13 @@ impl SpawnOrder {
             slot: self.slot,
             side: self.side,
             has_access_log: self.access_log.is_some(),
+            group: self.group.as_ref().map(|group| (group.index, group.number)),
             listeners: listeners.map(|listener| (listener.name.clone(), listener.owner)).collect(),
         };
         let packet = request.encode();
         let mut numbers = vec![self.control_fd.as_raw_fd(), self.doorbell.as_raw_fd()];
         numbers.extend(self.access_log.iter().map(AsRawFd::as_raw_fd));
+        numbers.extend(self.group.iter().map(|group| group.mailbox.as_raw_fd()));
         numbers.extend(self.listeners.iter().map(|listener| listener.socket.as_raw_fd()));
         if packet.len() > MESSAGE_BYTES || numbers.len() > MAX_DESCRIPTORS {
             return Err(Errno::EMSGSIZE);

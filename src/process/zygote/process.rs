@@ -16,13 +16,14 @@ use std::vec::IntoIter;
 use arctos_worker::process::fork_guard;
 use arctos_worker::process::supervisor_process::SupervisorProcess;
 use arctos_worker::settings::Settings;
+use arctos_worker::shared::connection_table::ConnectionTable;
 use arctos_worker::shared::fd;
 use arctos_worker::shared::identity::Generation;
 use arctos_worker::shared::log::Log;
 use arctos_worker::shared::scoreboard::Scoreboard;
 use arctos_worker::tls::TlsConfig;
 use arctos_worker::worker_init::{
-    BootFailure, Listener, WorkerExit, WorkerInit, receive_stacks_pipe,
+    BootFailure, GroupMembership, Listener, WorkerExit, WorkerInit, receive_stacks_pipe,
 };
 use nix::cmsg_space;
 use nix::errno::Errno;
@@ -54,6 +55,8 @@ pub struct ZygoteInit<'a> {
     pub log: &'a Log,
     /// The scoreboard that holds their entries.
     pub scoreboard: &'a Scoreboard,
+    /// The tables of the connections that groups of workers share.
+    pub connection_tables: &'a [ConnectionTable],
     /// The supervisor's process, whose end the workers notice.
     pub supervisor: &'a Arc<SupervisorProcess>,
 }
@@ -143,7 +146,7 @@ fn run_worker(
     mut descriptors: IntoIter<OwnedFd>,
     init: &ZygoteInit<'_>,
 ) -> i32 {
-    let ZygoteInit { generation, name, settings, tls, log, scoreboard, supervisor } = *init;
+    let ZygoteInit { generation, name, settings, tls, log, scoreboard, supervisor, .. } = *init;
     let slot = request.slot;
     // Neither can be missing: the supervisor has looked up the entry, and `receive` has counted the descriptors.
     let Some(entry) = scoreboard.entry(slot, request.side) else {
@@ -160,6 +163,11 @@ fn run_worker(
         return WorkerExit::Done.code();
     }
     let access_log = if request.has_access_log { next() } else { None };
+    let mailbox = if request.group.is_some() { next() } else { None };
+    let group = mailbox.zip(request.group).and_then(|(mailbox, (index, number))| {
+        let table = *init.connection_tables.get(usize::from(index))?;
+        Some(GroupMembership { table, index, number, mailbox })
+    });
     let listeners = request.listeners.into_iter().zip(descriptors);
     let listeners = listeners.map(|((name, owner), socket)| Listener { socket, name, owner });
     let log =
@@ -178,6 +186,7 @@ fn run_worker(
         log: log.clone(),
         access_log,
         tls: tls.map(TlsConfig::for_child),
+        group,
         ticker: None,
     };
     let _ = prctl::set_name(&worker_title(name, slot)); // The name in ps(1) is only cosmetic.

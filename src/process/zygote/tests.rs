@@ -105,6 +105,7 @@ fn order(slot: u16) -> SpawnOrder {
         doorbell: end(),
         listeners: vec![Listener { socket: end(), name, owner: Owner::Supervisor }],
         access_log: None,
+        group: None,
     }
 }
 

@@ -21,6 +21,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
+use super::claimed_place::{ClaimedPlace, Progress};
 use super::client_timer::{Armed, ClientTimer};
 use super::file_transfer::FileTransfer;
 use super::stalls::Stalls;
@@ -57,6 +58,8 @@ pub struct Client<B: AppBody> {
     may_have_left: bool,
     /// What epoll(7) watches for; `None` while it does not know the socket.
     watched: Option<Interest>,
+    /// The place of the connection in the table of shared ones, which this worker has claimed.
+    shared: Option<ClaimedPlace>,
     timer: ClientTimer,
 }
 
@@ -125,6 +128,7 @@ impl<B: AppBody> Client<B> {
             resends_until: None,
             may_have_left: false,
             watched: None,
+            shared: None,
             timer: ClientTimer::default(),
         }
     }
@@ -305,6 +309,7 @@ impl<B: AppBody> Client<B> {
 
     /// The application is about to be called.
     pub fn begin_call(&mut self, at: Instant, record: Option<Record>) {
+        self.show(Progress::Called);
         self.activity = Activity::Called { at, record: record.map(Box::new) };
     }
 
@@ -423,6 +428,36 @@ impl<B: AppBody> Client<B> {
     }
 }
 
+/// Its place in the table of shared connections.
+impl<B: AppBody> Client<B> {
+    /// Takes over a shared connection that this worker has claimed, and that epoll watches as [`Interest::Shared`].
+    pub(super) fn claimed(socket: OwnedFd, info: ConnInfo, place: ClaimedPlace) -> Self {
+        Self {
+            shared: Some(place),
+            watched: Some(Interest::Shared),
+            ..Self::adopt(Transport::plain(socket), info)
+        }
+    }
+
+    /// The place that this worker has claimed; `None` if the connection is not shared.
+    pub(super) fn place(&self) -> Option<&ClaimedPlace> {
+        self.shared.as_ref()
+    }
+
+    /// From now on the connection is shared, or not any more.
+    pub(super) fn set_place(&mut self, place: Option<ClaimedPlace>) {
+        self.shared = place;
+    }
+
+    /// Shows the progress of a shared connection to whoever takes over from this worker if it dies.
+    #[inline]
+    pub(super) fn show(&self, progress: Progress) {
+        if let Some(place) = &self.shared {
+            place.show(progress);
+        }
+    }
+}
+
 /// What the loop waits for.
 impl<B: AppBody> Client<B> {
     /// What epoll watches for.
@@ -439,10 +474,14 @@ impl<B: AppBody> Client<B> {
     ) -> io::Result<()> {
         match self.watched {
             None => poller.add(self.socket(), key, interest)?,
-            Some(watched) if watched != interest => {
-                poller.modify(self.socket(), key, interest)?;
+            Some(watched) if watched == interest => {}
+            // EPOLL_CTL_MOD of an exclusive entry, or to one, fails with EINVAL.
+            Some(watched) if [watched, interest].contains(&Interest::Shared) => {
+                poller.remove(self.socket())?;
+                self.watched = None;
+                poller.add(self.socket(), key, interest)?;
             }
-            Some(_) => {}
+            Some(_) => poller.modify(self.socket(), key, interest)?,
         }
         self.watched = Some(interest);
         Ok(())

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::rate_limited_log::RateLimitedLog;
+use super::sharing::Sharing;
 use super::stalls::Stalls;
 use crate::application::AppBody;
 use crate::connection::Timer;
@@ -20,6 +21,8 @@ pub(super) struct Clients<B: AppBody> {
     pub(super) limit: usize,
     pub(super) deadlines: Deadlines,
     pub(super) stalls: Stalls,
+    /// The worker's part in the sharing of connections; `None` if it keeps its own.
+    pub(super) sharing: Option<Box<Sharing>>,
     /// Failures to watch a client with epoll(7).
     pub(super) watch_failures: RateLimitedLog,
 }
@@ -33,6 +36,7 @@ impl<B: AppBody> Clients<B> {
             limit: settings.limits.connections_within(fd::descriptor_limit()),
             deadlines: Deadlines::new(|timer| timeout(timeouts, timer)),
             stalls: Stalls::starting(now),
+            sharing: None,
             watch_failures: RateLimitedLog::default(),
         }
     }

@@ -16,7 +16,8 @@ use crate::application::{
     AppBody, AppError, Application, ClientGone, Content, Outlet, Reply, Request, RequestBody,
 };
 use crate::connection::{CloseManner, Connection, Cursor, ItemFate, Rules, Step};
-use crate::event_loop::access_log::{AccessLog, AccessLogEntry, LoggedRequestLine};
+use crate::event_loop::access_log::{AccessLogEntry, LoggedRequestLine};
+use crate::event_loop::claimed_place::{ClaimedPlace, Progress};
 use crate::event_loop::client::{Client, Record, Streaming};
 use crate::event_loop::file_transfer::FileTransfer;
 use crate::event_loop::transport::{Awaits, Transport};
@@ -114,6 +115,7 @@ pub fn drive<A: Application>(
     let turn_ends = context.clock.now() + TURN_TIME;
     let (mut start, mut end) = (0, client.take_unread(&mut reading.buffer));
     let is_tcp = matches!(client.conn().info().peer, SocketName::Inet(_));
+    let place = client.place().copied();
     let mut is_drained = false;
     let mut is_held_back = false;
     let mut steps_left = TURN_STEPS;
@@ -146,17 +148,23 @@ pub fn drive<A: Application>(
                 }
                 let room = &mut reading.buffer[end..];
                 let room_bytes = room.len();
+                client.show(Progress::Receiving);
                 match client.receive(room, context) {
                     Io::Bytes(count) => {
                         end += count;
                         bytes_left = bytes_left.saturating_sub(count);
                         is_drained = client.transport().is_drained(count == room_bytes);
                         client.progressed();
+                        client.show(Progress::Read);
                         client.conn_mut().received();
                         context.entry.counters.add(Counter::BytesIn, count as u64);
                         continue;
                     }
-                    Io::Blocked => break client.transport().awaits().into(),
+                    Io::Blocked => {
+                        let is_between = start == end && client.is_idle();
+                        client.show(if is_between { Progress::Answered } else { Progress::Read });
+                        break client.transport().awaits().into();
+                    }
                     Io::Ended => client.conn_mut().ended(&context.entry.counters),
                     Io::Failed => client.conn_mut().failed(&context.entry.counters),
                 }
@@ -191,6 +199,9 @@ pub fn drive<A: Application>(
             Step::Write { parts, is_end } => {
                 // Responses to pipelined requests are sent together, if the requests arrived together.
                 is_held_back = is_end && start < end;
+                if let Some(place) = &place {
+                    place.show(Progress::Replied);
+                }
                 match transport.send(parts, is_held_back) {
                     Io::Bytes(count) => {
                         bytes_left = bytes_left.saturating_sub(count);
@@ -212,7 +223,7 @@ pub fn drive<A: Application>(
                     Sent::Aborted => {}
                 }
             }
-            Step::Finish => finish(context, client),
+            Step::Finish => finish(context, client, start < end),
             Step::ShutWrite => {
                 transport.shut_write();
                 conn.write_shut();
@@ -321,10 +332,7 @@ fn answer<A: Application>(
         sequence: context.sequence,
         queue_wait,
     };
-    let record = context.access.as_ref().map(AccessLog::names_requests).map(|names_requests| {
-        let id = if names_requests { app.request_id(&request).map(Into::into) } else { None };
-        Record { id, ..Record::of(head_bytes, head, called) }
-    });
+    let record = access_log::record_of(app, context, &request, called);
     client.begin_call(called, record);
     if let Some(memory) = context.spare.take() {
         client.conn_mut().write_buffer().lend(memory);
@@ -340,9 +348,11 @@ fn answer<A: Application>(
     let request_line = (head.method.of(head_bytes), head.path.of(head_bytes));
     context.entry.begin_request(before, request_line.0, request_line.1);
     let rules = context.rules();
+    let place = client.place().copied();
     let (conn, transport) = client.conn_and_transport();
-    let answer =
-        app.call(request, &mut Wire::new(conn, transport, rules, &context.log, request_line));
+    let mut wire = Wire::new(conn, transport, rules, &context.log, request_line);
+    wire.place = place;
+    let answer = app.call(request, &mut wire);
     context.leave_if_forked();
     match answer {
         Ok(reply) => {
@@ -470,13 +480,17 @@ fn account<B: AppBody>(context: &mut WorkerContext, client: &Client<B>) {
     context.entry.request_duration.record(duration);
 }
 
-fn finish<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
+fn finish<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>, has_more: bool) {
     account(context, client);
     let (conn, transport) = client.conn_and_transport();
     if conn.closes_at_once() && fd::has_unread(transport.socket()) {
         conn.linger_after();
     }
     conn.finish(&context.entry.counters);
+    if !has_more && client.is_idle() {
+        // Before the iterable is closed, which may take long.
+        client.show(Progress::Answered);
+    }
     close_reply(context, client);
     if let Some(memory) = client.conn_mut().write_buffer().reclaim()
         && memory.capacity() <= SPARE_BYTES
@@ -519,6 +533,8 @@ struct Wire<'w, C> {
     rules: Rules<'w>,
     log: &'w Log,
     request: RequestLine<'w>,
+    /// Where whoever takes over sees that the response has begun, if the connection is shared.
+    place: Option<ClaimedPlace>,
     /// Whether it was logged that the application wrote more than its Content-Length.
     is_overlong: bool,
 }
@@ -531,7 +547,7 @@ impl<'w, C> Wire<'w, C> {
         log: &'w Log,
         request: RequestLine<'w>,
     ) -> Self {
-        Self { conn, transport, rules, log, request, is_overlong: false }
+        Self { conn, transport, rules, log, request, place: None, is_overlong: false }
     }
 }
 
@@ -552,6 +568,9 @@ impl<C: AsRef<[u8]>> Outlet for Wire<'_, C> {
                     note_surplus(self.log, self.request);
                 }
             }
+        }
+        if let Some(place) = &self.place {
+            place.show(Progress::Replied);
         }
         while !self.conn.write_buffer().is_empty() {
             match self.transport.send(self.conn.write_buffer().parts(), false) {

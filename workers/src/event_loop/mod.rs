@@ -23,6 +23,7 @@ mod accept;
 mod accept_delay;
 mod acceptor;
 pub mod access_log;
+mod claimed_place;
 pub mod client;
 pub mod client_table;
 mod client_timer;
@@ -40,6 +41,8 @@ mod phase;
 pub mod poller;
 mod rate_limited_log;
 pub mod readiness_check;
+pub mod service_time;
+mod sharing;
 mod stalls;
 mod supervision;
 pub mod transport;
@@ -56,6 +59,7 @@ use crate::event_loop::drive::{FileServer, ReadBuffer, Wait, WorkerContext, clos
 use crate::event_loop::poller::{Interest, PollEvent, Poller};
 use crate::http::Persistence;
 use crate::process::fork_guard::{self, FdGuard, ForkGuard};
+use crate::settings::KeepaliveMode;
 use crate::shared::log::{Level, Value};
 use crate::shared::scoreboard::Command;
 use crate::shared::socket_name::SocketName;
@@ -69,6 +73,7 @@ use disk_queue::DiskQueue;
 use handlers::SignalHandlers;
 use own_descriptors::OwnDescriptors;
 use phase::{DRAIN_QUIET, DrainCause, Phase};
+use sharing::Sharing;
 use supervision::SupervisorLink;
 
 /// The maximum number of events taken from the kernel at once.
@@ -79,6 +84,7 @@ const MAX_SLEEP: Duration = Duration::from_secs(2);
 /// Keys that epoll carries for descriptors that are no connection; no token is that large.
 const DOORBELL_KEY: u64 = u64::MAX;
 const CONTROL_KEY: u64 = u64::MAX - 1;
+const MAILBOX_KEY: u64 = u64::MAX - 2;
 const FIRST_LISTENER_KEY: u64 = u64::MAX - 0x1_0000;
 
 /// What a worker left unfinished.
@@ -133,7 +139,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
     /// Registers everything that the loop waits for.
     pub fn new(init: WorkerInit, app: &'a mut A) -> io::Result<Self> {
         let WorkerInit { entry, header, control_fd, doorbell, listeners, settings, .. } = init;
-        let WorkerInit { supervisor, log, access_log, ticker, tls, .. } = init;
+        let WorkerInit { supervisor, log, access_log, ticker, tls, group, .. } = init;
         let poller = Poller::new(BATCH)?;
         // Before the marks, so that the descriptors are still open when an error drops the marks.
         let link = SupervisorLink::new(doorbell, control_fd, supervisor);
@@ -145,12 +151,20 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let own = OwnDescriptors::of(&link, &acceptor);
         let now = Instant::now();
         let access = access_log.map(|fd| AccessLog::new(fd, log.format()));
+        let mut clients = Clients::new(&settings, now);
+        let mode = settings.keepalive_mode;
+        let context = WorkerContext::new(settings, entry, log, access);
+        let group = group.filter(|_| mode != KeepaliveMode::Sticky);
+        if let Some(group) = group {
+            let sharing = Sharing::join(group, mode, &poller, &context.clock)?;
+            clients.sharing = Some(Box::new(sharing));
+        }
         Ok(Self {
             guards: ForkGuards { own, _marks: marks, _guarded: guarded },
             app,
-            reading: ReadBuffer::new(&settings),
-            clients: Clients::new(&settings, now),
-            context: WorkerContext::new(settings, entry, log, access),
+            reading: ReadBuffer::new(&context.settings),
+            clients,
+            context,
             poller,
             acceptor,
             schedule: Schedule::default(),
@@ -213,6 +227,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
     /// Turns once, and returns whether that was the last turn.
     fn turn(&mut self) -> io::Result<bool> {
         let count = self.wait()?;
+        let began = self.context.sequence;
         self.context.wake(self.schedule.has_slept);
         self.clients.stalls.look(self.context.clock.now());
         self.take_batch(count);
@@ -225,6 +240,10 @@ impl<'a, A: Application> EventLoop<'a, A> {
             }
         }
         self.look_at_disk();
+        if self.clients.sharing.is_some() {
+            self.take_due();
+            self.sweep();
+        }
         self.check_deadlines();
         self.check_supervisor();
         self.follow_command();
@@ -232,6 +251,12 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let is_silent = awaits_bytes.is_some_and(|token| self.clients.is_silent(token));
         let can_make_room = self.clients.can_make_room();
         self.acceptor.resume(&self.poller, &self.context, can_make_room, is_silent);
+        if let Some(sharing) = &mut self.clients.sharing {
+            let clock = &self.context.clock;
+            let busy = clock.monotonic().saturating_sub(self.context.woke);
+            let requests = self.context.sequence - began;
+            sharing.measure(busy, u32::try_from(requests).unwrap_or(u32::MAX), clock);
+        }
         self.context.flush_access_log();
         if let Some(files) = &mut self.context.files {
             files.forget_old(self.context.clock.now());
@@ -250,7 +275,8 @@ impl<'a, A: Application> EventLoop<'a, A> {
     fn wait(&mut self) -> io::Result<usize> {
         self.context.entry.tick();
         let count = self.poller.wait(Some(Duration::ZERO))?;
-        self.schedule.has_slept = count == 0 && self.schedule.yielded.is_empty();
+        let has_due = self.clients.sharing.as_ref().is_some_and(|sharing| sharing.has_due());
+        self.schedule.has_slept = count == 0 && self.schedule.yielded.is_empty() && !has_due;
         if !self.schedule.has_slept {
             return Ok(count);
         }
@@ -274,6 +300,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             self.phase.next_deadline(now),
             self.next_resend_deadline(now),
             self.schedule.disk.next_look(),
+            self.clients.sharing.as_ref().and_then(|sharing| sharing.next_deadline()),
             self.link.control.next_deadline(now),
             self.ticker.as_ref().and_then(|ticker| ticker.next_deadline()),
         ];
@@ -287,7 +314,14 @@ impl<'a, A: Application> EventLoop<'a, A> {
     fn take_batch(&mut self, count: usize) {
         let owed = self.schedule.passed_over.take();
         let first = (0..count).find(|&index| Some(self.poller.event(index).key) == owed);
-        let rest = (0..count).filter(|&index| Some(index) != first);
+        // The events of shared connections come next: they may have come to this worker alone, and once its call
+        // begins, the kernel passes further ones on to the others.
+        let shared = self.shared_events(count);
+        let is_shared = |index: usize| shared[index / 64] >> (index % 64) & 1 == 1;
+        let shared_first = (0..count)
+            .filter(|&index| is_shared(index))
+            .chain((0..count).filter(|&index| !is_shared(index)));
+        let rest = shared_first.filter(|&index| Some(index) != first);
         for (place, index) in first.into_iter().chain(rest).enumerate() {
             let event = self.poller.event(index);
             let began_requests = self.context.begins_requests;
@@ -303,6 +337,18 @@ impl<'a, A: Application> EventLoop<'a, A> {
         }
     }
 
+    /// The events of a batch that are about shared connections, one bit for each.
+    fn shared_events(&self, count: usize) -> [u64; BATCH / 64] {
+        let mut shared = [0; BATCH / 64];
+        if self.clients.sharing.is_some() {
+            for index in 0..count {
+                let is_shared = sharing::place_of(self.poller.event(index).key).is_some();
+                shared[index / 64] |= u64::from(is_shared) << (index % 64);
+            }
+        }
+        shared
+    }
+
     fn take_event(&mut self, event: PollEvent, is_first: bool) {
         match event.key {
             DOORBELL_KEY => {
@@ -310,6 +356,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 self.run_signal_handlers();
             }
             CONTROL_KEY => self.receive_control_message(),
+            MAILBOX_KEY => self.receive_shared(),
             key if key >= FIRST_LISTENER_KEY => {
                 if is_first {
                     return self.accept((key - FIRST_LISTENER_KEY) as usize);
@@ -317,6 +364,9 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 self.schedule.passed_over.get_or_insert(key);
             }
             key => {
+                if let Some(key) = sharing::place_of(key) {
+                    return self.take_shared(key);
+                }
                 let token = Token::from_bits(key);
                 if event.half_closed
                     && let Some(client) = self.clients.table.get_mut(token)
@@ -341,14 +391,26 @@ impl<'a, A: Application> EventLoop<'a, A> {
 
     /// Carries a client as far as it goes, then watches for what it waits for.
     fn serve(&mut self, token: Token, hung_up: bool) {
+        self.serve_once(token, hung_up);
+        if self.clients.sharing.is_some() {
+            self.take_due();
+        }
+    }
+
+    fn serve_once(&mut self, token: Token, hung_up: bool) {
         let Some(client) = self.clients.table.get_mut(token) else { return };
         let wait = drive(self.app, &mut self.reading, &mut self.context, client, hung_up);
         self.context.entry.tick();
+        if wait == Wait::Readable && self.clients.sharing.is_some() && self.settle(token) {
+            return;
+        }
+        let Some(client) = self.clients.table.get_mut(token) else { return };
         let interest = match wait {
             Wait::Closed(manner) => {
                 self.clients.deadlines.clear_all(token);
                 if let Some(mut client) = self.clients.table.remove(token) {
                     close_reply(&mut self.context, &mut client); // Exits here if the application forked.
+                    self.free_place(&mut client);
                     client.unwatch(&self.poller);
                     client.close(manner);
                 }
@@ -373,7 +435,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 let pairs = [("error", Value::Display(&error))];
                 self.context.log.line(Level::Error, "connection.not_watched", &pairs);
             }
-            return self.serve(token, false);
+            return self.serve_once(token, false);
         }
         let (now, persistence) = (self.context.clock.now(), self.context.persistence);
         client.arm(&mut self.clients.deadlines, token, now, persistence, &self.clients.stalls);
@@ -410,6 +472,8 @@ impl<'a, A: Application> EventLoop<'a, A> {
         if let Phase::Draining { since, cause } = self.phase
             && !self.acceptor.is_closed()
         {
+            let is_last = cause == DrainCause::Orphaned || self.acceptor.is_server_stopping();
+            self.leave_group(is_last);
             match cause {
                 DrainCause::Command => self.empty_queue(None),
                 DrainCause::Orphaned => {

@@ -25,6 +25,9 @@ pub enum Interest {
     /// EPOLLIN | EPOLLEXCLUSIVE: a listener that is shared with other workers. It is never modified, only removed
     /// and added again, because EPOLL_CTL_MOD of an exclusive entry fails with EINVAL.
     Accept,
+    /// EPOLLIN | EPOLLET | EPOLLEXCLUSIVE: an idle connection that is shared with other workers. It is never modified,
+    /// either. Its end is reported as readable.
+    Shared,
 }
 
 impl Interest {
@@ -34,6 +37,7 @@ impl Interest {
             Self::Write => EpollFlags::EPOLLOUT,
             Self::Nothing => EpollFlags::empty(),
             Self::Accept => EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE,
+            Self::Shared => EpollFlags::EPOLLIN | EpollFlags::EPOLLET | EpollFlags::EPOLLEXCLUSIVE,
         }
     }
 }

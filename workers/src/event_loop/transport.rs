@@ -131,6 +131,8 @@ impl Transport {
                 let abort = nix::libc::linger { l_onoff: 1, l_linger: 0 };
                 // If it fails, the close is graceful: worse for the peer, but nothing here can change that.
                 let _ = setsockopt(&self.socket, sockopt::Linger, &abort);
+                // Other processes may hold duplicates, if the connection is or was shared.
+                fd::disconnect(self.socket.as_fd());
             }
         }
     }

@@ -27,6 +27,15 @@ pub(super) const ROWS: &[OptionSpec] = &[
     )
     .switch(),
     row(
+        S::KeepaliveMode,
+        T::Http,
+        "keepalive-mode",
+        "Which worker serves the next request of a kept connection: any idle one (`shared`), the one \
+         that has accepted it (`sticky`), or `auto`: shared while requests take longer than 300 us \
+         on average.",
+    )
+    .once("shared|sticky|auto", Word(Settings::KEEPALIVE_MODE.word())),
+    row(
         S::RootPath,
         T::Http,
         "root-path",

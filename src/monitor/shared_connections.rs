@@ -1,0 +1,380 @@
+//! Kept connections that the workers of a group share, as a source: the supervisor holds a descriptor of each one,
+//! passes it to the workers that have none, and takes over what a dead worker has left
+//! ([`arctos_worker::shared::connection_table`]).
+//!
+//! | event | what the supervisor does |
+//! |---|---|
+//! | an offer | holds the connection, and sends it to the other workers of the group |
+//! | a worker is ready | sends it every connection that is held |
+//! | a worker drains | sends it nothing more, and looks for requests whose event it has taken |
+//! | a worker is reaped | reads what it has still sent, ends the requests that it served, and looks likewise |
+//! | every second | closes descriptors of connections that are gone, and repeats what could not be sent |
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use arctos_worker::shared::connection_table::distribution::{Distribution, MAX_MEMBERS};
+use arctos_worker::shared::connection_table::holdings::{Holdings, Installed};
+use arctos_worker::shared::connection_table::message::{self, Kind, MAX_KEYS, MESSAGE_BYTES};
+use arctos_worker::shared::connection_table::{
+    ConnectionTable, GROUP_SIZE, Life, MAX_PLACES, Member, PlaceKey,
+};
+use arctos_worker::shared::fd::{self, Datagram};
+use arctos_worker::shared::identity::SlotId;
+use arctos_worker::shared::scoreboard::{Side, WorkerEntry};
+use arctos_worker::worker_init::GroupMembership;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
+
+use super::source::{Report, Round, Source};
+use crate::system::descriptors::OwnDescriptors;
+
+/// How often the supervisor looks for connections that are gone.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How many messages of one worker are read in a round.
+const MESSAGES: usize = 64;
+/// How many descriptors are sent to a worker at once, so that few are under way while it is in a request.
+const SENT_AT_ONCE: usize = 64;
+
+/// All groups of workers that share connections.
+pub(super) struct SharedConnections {
+    groups: Vec<Group>,
+    next_sweep: Instant,
+}
+
+/// The workers that share connections with each other.
+struct Group {
+    table: ConnectionTable,
+    held: Holdings<OwnedFd>,
+    distribution: Distribution,
+    /// By number.
+    members: [Option<MemberLink>; MAX_MEMBERS],
+}
+
+/// One worker.
+struct MemberLink {
+    mailbox: OwnedFd,
+    entry: &'static WorkerEntry,
+    progress: MemberProgress,
+    /// The places that it has to look at, and that it was not told of yet.
+    unlooked: BTreeSet<u32>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum MemberProgress {
+    Booting,
+    Serving,
+    /// It drains: it gets nothing more.
+    Leaving,
+}
+
+/// How a worker has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MemberEnd {
+    /// It exited, or it was killed by somebody else.
+    Died,
+    /// It was killed because it hung.
+    TimedOut,
+}
+
+impl SharedConnections {
+    /// Groups for this number of workers. Those of further slots share nothing.
+    pub(super) fn new(worker_count: u16, now: Instant) -> io::Result<Self> {
+        let count = worker_count.max(1).div_ceil(u16::from(GROUP_SIZE));
+        let groups = (0..count).map(|_| Group::new()).collect::<io::Result<_>>()?;
+        Ok(Self { groups, next_sweep: now + SWEEP_INTERVAL })
+    }
+
+    /// The tables of all groups, for zygotes.
+    pub(super) fn tables(&self) -> Vec<ConnectionTable> {
+        self.groups.iter().map(|group| group.table).collect()
+    }
+
+    /// Opens the mailbox of a worker that is about to be started. `None` if its slot belongs to no group.
+    pub(super) fn open(
+        &mut self,
+        slot: SlotId,
+        side: Side,
+        entry: &'static WorkerEntry,
+    ) -> io::Result<Option<GroupMembership>> {
+        let count = self.groups.len();
+        let place = usize::from(slot.0) / count;
+        let Some(number) = u8::try_from(2 * place + side as usize).ok() else { return Ok(None) };
+        let index = usize::from(slot.0) % count;
+        let group = &mut self.groups[index];
+        let Some(link) = group.members.get_mut(usize::from(number)) else { return Ok(None) };
+        let (mailbox, worker_mailbox) = fd::datagram_pair()?;
+        *link = Some(MemberLink {
+            mailbox,
+            entry,
+            progress: MemberProgress::Booting,
+            unlooked: BTreeSet::new(),
+        });
+        let table = group.table;
+        let index = index as u16; // There are fewer groups than slots.
+        Ok(Some(GroupMembership { table, index, number, mailbox: worker_mailbox }))
+    }
+
+    /// The number of connections that wait for a request.
+    pub(super) fn idle_count(&self) -> u32 {
+        let idle = |group: &Group| group.held.keys().filter(|key| group.is_idle(*key)).count();
+        u32::try_from(self.groups.iter().map(idle).sum::<usize>()).unwrap_or(u32::MAX)
+    }
+
+    /// A worker was reaped.
+    pub(super) fn end_member(&mut self, entry: &'static WorkerEntry, end: MemberEnd) {
+        for group in &mut self.groups {
+            for number in group.numbers_of(entry) {
+                group.end_member(number, end);
+            }
+        }
+    }
+}
+
+impl Group {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            table: ConnectionTable::create(MAX_PLACES)?,
+            held: Holdings::new(),
+            distribution: Distribution::default(),
+            members: [const { None }; MAX_MEMBERS],
+        })
+    }
+
+    fn numbers_of(&self, entry: &'static WorkerEntry) -> Vec<u8> {
+        let is_of = |member: &Option<MemberLink>| {
+            member.as_ref().is_some_and(|member| std::ptr::eq(member.entry, entry))
+        };
+        (0..).zip(&self.members).filter(|(_, member)| is_of(member)).map(|(n, _)| n).collect()
+    }
+
+    fn member(&self, number: u8) -> Option<&MemberLink> {
+        self.members.get(usize::from(number))?.as_ref()
+    }
+
+    /// Reads what a worker has sent. Returns whether there may be more.
+    fn read(&mut self, number: u8) -> bool {
+        let mut bytes = [0; MESSAGE_BYTES];
+        for _ in 0..MESSAGES {
+            let mut sockets = Vec::new();
+            let Some(member) = self.member(number) else { return false };
+            let len = match fd::receive_datagram(member.mailbox.as_fd(), &mut bytes, &mut sockets) {
+                Datagram::Received(len) => len,
+                Datagram::Nothing | Datagram::Ended => return false,
+            };
+            match message::decode(&bytes[..len]) {
+                Some((Kind::Offer, keys)) => {
+                    keys.zip(sockets).for_each(|(key, socket)| self.hold(number, key, socket));
+                }
+                Some((Kind::Leave, _)) => self.leave(number),
+                Some((Kind::Look, _)) => self.look(),
+                Some((Kind::Install, _)) | None => {} // Not from a worker of this build.
+            }
+        }
+        true
+    }
+
+    fn hold(&mut self, number: u8, key: PlaceKey, socket: OwnedFd) {
+        // The other workers would not get what this process cannot hold.
+        if self.held.len() as u64 >= fd::descriptor_limit() / 2 {
+            return;
+        }
+        match self.held.install(&self.table, key, socket) {
+            Installed::Held { .. } => self.distribution.offer(number, key),
+            Installed::Refused(_) => {} // It is gone already.
+        }
+    }
+
+    /// A worker drains.
+    fn leave(&mut self, number: u8) {
+        self.distribution.leave(number);
+        if let Some(Some(member)) = self.members.get_mut(usize::from(number)) {
+            member.progress = MemberProgress::Leaving;
+        }
+        self.look();
+    }
+
+    /// Workers that are ready now get everything.
+    fn welcome(&mut self) {
+        for number in 0..MAX_MEMBERS as u8 {
+            let Some(Some(member)) = self.members.get_mut(usize::from(number)) else { continue };
+            if member.progress == MemberProgress::Booting && member.entry.is_ready() {
+                member.progress = MemberProgress::Serving;
+                self.distribution.join(number, self.held.keys());
+            }
+        }
+    }
+
+    /// Sends what is still to be sent, as far as the mailboxes have room.
+    fn distribute(&mut self) {
+        for number in 0..MAX_MEMBERS as u8 {
+            while self.distribution.has_unsent(number) && self.send_some(number) {}
+            self.send_looks(number);
+        }
+    }
+
+    /// Returns whether something was sent.
+    fn send_some(&mut self, number: u8) -> bool {
+        let places = self.distribution.next(number, SENT_AT_ONCE.min(MAX_KEYS));
+        let (mut keys, mut sockets) = (Vec::new(), Vec::new());
+        for key in places.iter().filter_map(|place| self.held.at(*place)) {
+            if let Some(socket) = self.held.get(key) {
+                keys.push(key);
+                sockets.push(socket.as_raw_fd());
+            }
+        }
+        let Some(member) = self.member(number) else { return false };
+        let message = message::encode(Kind::Install, &keys);
+        let is_sent = keys.is_empty()
+            || fd::send_datagram(member.mailbox.as_fd(), &message, &sockets).is_ok();
+        if is_sent {
+            self.distribution.sent(number, &places);
+        }
+        is_sent
+    }
+
+    /// Takes over from a worker that was reaped.
+    fn end_member(&mut self, number: u8, end: MemberEnd) {
+        while self.read(number) {}
+        self.distribution.leave(number);
+        if let Some(member) = self.members.get_mut(usize::from(number)) {
+            *member = None;
+        }
+        let Some(dead) = Member::worker(number) else { return };
+        for index in 0..self.table.used_end() {
+            let Some(record) = self.table.record(index) else { continue };
+            let Some((generation, life)) = record.place.take_over(dead) else { continue };
+            let key = PlaceKey { index, generation };
+            match life {
+                Life::Claimed(_) if self.held.get(key).is_some() => {
+                    record.place.release(generation);
+                    continue;
+                }
+                Life::Reading(_) | Life::Running(_) => self.answer(key, end),
+                Life::Claimed(_) | Life::Replying(_) | Life::Free | Life::Idle => {}
+            }
+            if let Some(socket) = self.held.forget(key) {
+                // ENOTCONN: the peer was faster.
+                let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
+            }
+            self.table.free(key);
+        }
+        self.look();
+    }
+
+    /// Answers the request that a dead worker has read and not answered.
+    fn answer(&self, key: PlaceKey, end: MemberEnd) {
+        let Some(socket) = self.held.get(key) else { return };
+        let (status, text) = match end {
+            MemberEnd::Died => ("502 Bad Gateway", "Bad Gateway\n"),
+            MemberEnd::TimedOut => ("504 Gateway Timeout", "Gateway Timeout\n"),
+        };
+        let response = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
+            text.len()
+        );
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        // An error means that the peer is gone, or that it does not read: then it gets the end of the stream.
+        let _ = send(socket.as_raw_fd(), response.as_bytes(), flags);
+    }
+
+    /// Tells all workers which idle connections have something to read: the event may have gone to one that is dead
+    /// or has left.
+    fn look(&mut self) {
+        let idle: Vec<PlaceKey> = self.held.keys().filter(|key| self.is_idle(*key)).collect();
+        let mut fds: Vec<PollFd<'_>> = Vec::new();
+        let sockets = idle.iter().filter_map(|key| self.held.get(*key));
+        fds.extend(sockets.map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)));
+        if fds.is_empty() || poll(&mut fds, PollTimeout::ZERO).is_err() {
+            return;
+        }
+        let ready = idle.iter().zip(&fds).filter(|(_, fd)| fd.any() == Some(true));
+        let ready: Vec<PlaceKey> = ready.map(|(key, _)| *key).collect();
+        for member in self.members.iter_mut().flatten() {
+            if member.progress == MemberProgress::Serving {
+                member.unlooked.extend(ready.iter().map(|key| key.index));
+            }
+        }
+        for number in 0..MAX_MEMBERS as u8 {
+            self.send_looks(number);
+        }
+    }
+
+    /// Tells a worker where to look, as far as its mailbox has room.
+    fn send_looks(&mut self, number: u8) {
+        let Some(Some(member)) = self.members.get_mut(usize::from(number)) else { return };
+        while !member.unlooked.is_empty() {
+            let places: Vec<u32> = member.unlooked.iter().take(MAX_KEYS).copied().collect();
+            let keys: Vec<PlaceKey> =
+                places.iter().filter_map(|place| self.held.at(*place)).collect();
+            let message = message::encode(Kind::Look, &keys);
+            let sent =
+                keys.is_empty() || fd::send_datagram(member.mailbox.as_fd(), &message, &[]).is_ok();
+            if !sent {
+                return;
+            }
+            for place in places {
+                member.unlooked.remove(&place);
+            }
+        }
+    }
+
+    fn is_idle(&self, key: PlaceKey) -> bool {
+        self.table
+            .record(key.index)
+            .is_some_and(|record| record.place.read() == (key.generation, Life::Idle))
+    }
+}
+
+impl Source for SharedConnections {
+    fn poll<'fd>(&'fd self, fds: &mut Vec<PollFd<'fd>>) {
+        for group in &self.groups {
+            for (member, number) in group.members.iter().zip(0..) {
+                let Some(member) = member else { continue };
+                let mut flags = PollFlags::POLLIN;
+                let has_unsent =
+                    group.distribution.has_unsent(number) || !member.unlooked.is_empty();
+                flags.set(PollFlags::POLLOUT, has_unsent);
+                fds.push(PollFd::new(member.mailbox.as_fd(), flags));
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let is_needed = self.groups.iter().any(|group| !group.held.is_empty());
+        is_needed.then_some(self.next_sweep)
+    }
+
+    fn read(&mut self, round: &Round, _reports: &mut Vec<Report>) {
+        for group in &mut self.groups {
+            group.welcome();
+            for number in 0..MAX_MEMBERS as u8 {
+                let mailbox = group.member(number).map(|member| member.mailbox.as_raw_fd());
+                if mailbox.is_some_and(|mailbox| round.ready_fds.contains(&mailbox)) {
+                    group.read(number);
+                }
+            }
+            group.distribute();
+        }
+    }
+
+    fn check_deadlines(&mut self, round: &Round, _reports: &mut Vec<Report>) {
+        if round.now < self.next_sweep {
+            return;
+        }
+        self.next_sweep = round.now + SWEEP_INTERVAL;
+        for group in &mut self.groups {
+            group.held.take_stale(&group.table);
+            group.distribute();
+        }
+    }
+
+    fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        for group in &self.groups {
+            group.members.iter().flatten().for_each(|member| own.add(&member.mailbox));
+            group.held.keys().for_each(|key| own.extend(group.held.get(key)));
+        }
+    }
+}

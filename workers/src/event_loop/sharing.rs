@@ -1,0 +1,561 @@
+//! The worker's part in the sharing of kept connections ([`crate::shared::connection_table`]).
+//!
+//! | step | why in this order |
+//! |---|---|
+//! | share: allocate the place, write the facts, send the descriptor to the supervisor, register it as [`Interest::Shared`], release | the supervisor has the descriptor before anybody else can claim the place |
+//! | event: claim; a taken place is ignored | its holder looks again after the release |
+//! | serve: as any client, by the same code; what has to wait for more is registered for this worker alone | the event of an exclusive registration may wake another worker, which cannot claim the place |
+//! | release: register as [`Interest::Shared`], write the facts, Idle, look at the socket | bytes that arrived before Idle were reported to nobody who could claim |
+//! | close: free the place, then shutdown(2) | the event of the shutdown finds the next generation, and everybody closes their descriptors |
+//! | unshare: register for this worker alone, free the place | likewise, at the next event or [`SWEEP_INTERVAL`] |
+//! | leave: take every registration out of epoll, tell the supervisor | it looks for requests whose event this worker had taken |
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::claimed_place::{ClaimedPlace, Progress};
+use super::service_time::{ServiceTime, Speed};
+use super::{EventLoop, MAILBOX_KEY};
+use crate::application::Application;
+use crate::connection::facts::{self, Reading};
+use crate::connection::{ConnInfo, Timer};
+use crate::event_loop::client::Client;
+use crate::event_loop::client_table::Token;
+use crate::event_loop::clock::Clock;
+use crate::event_loop::poller::{Interest, Poller};
+use crate::process::fork_guard::{FdGuard, GuardedFd};
+use crate::settings::KeepaliveMode;
+use crate::shared::connection_table::holdings::{Claim, Holdings, Installed};
+use crate::shared::connection_table::message::{self, Kind, MESSAGE_BYTES};
+use crate::shared::connection_table::{ConnectionTable, FACT_BYTES, Life, Member, PlaceKey};
+use crate::shared::fd::{self, Datagram, Io, send_datagram};
+use crate::shared::socket_name::SocketName;
+use crate::worker_init::GroupMembership;
+
+/// Sharing costs about a microsecond for each request: at this mean service time, less than one percent.
+const SLOW: Duration = Duration::from_micros(300);
+/// How often the worker looks for connections that are gone, that have been idle for too long, or that it could share.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+/// How many connections are served at once because something has arrived while they were released.
+const ROUNDS: usize = 4;
+/// The bit that tells the keys of shared connections from tokens.
+const PLACE_BIT: u64 = 1 << 31;
+
+/// A descriptor of a shared connection, which epoll watches.
+struct SharedSocket {
+    /// Declared first, because it has to be dropped first.
+    guard: FdGuard,
+    socket: OwnedFd,
+}
+
+impl SharedSocket {
+    fn new(socket: OwnedFd) -> Self {
+        Self { guard: FdGuard::of(socket.as_fd()), socket }
+    }
+
+    fn into_socket(self) -> OwnedFd {
+        drop(self.guard);
+        self.socket
+    }
+
+    /// Closes this duplicate: the connection itself goes on, if it is not gone. Returns whether there are bytes, whose
+    /// event this process may have taken.
+    fn close(self, poller: &Poller) -> bool {
+        // ENOENT: it could not be watched.
+        let _ = poller.remove(&self.socket);
+        matches!(fd::peek(self.socket.as_fd(), &mut [0]), Io::Bytes(_))
+    }
+}
+
+/// See the module.
+pub(super) struct Sharing {
+    table: ConnectionTable,
+    number: u8,
+    member: Member,
+    mailbox: GuardedFd<OwnedFd>,
+    mode: KeepaliveMode,
+    holdings: Holdings<SharedSocket>,
+    service_time: ServiceTime,
+    /// Connections that were released, and for which something has arrived meanwhile.
+    due: Vec<PlaceKey>,
+    next_sweep: Instant,
+    /// The place to try first for the next connection.
+    random: u32,
+    membership: Membership,
+    /// What could not be sent to the supervisor because the mailbox was full.
+    unsent: Option<Kind>,
+}
+
+/// Whether the worker takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Membership {
+    Member,
+    /// It drains: it finishes what it serves for the others.
+    Left,
+    /// It drains with the whole server: whatever it serves is its own.
+    Last,
+}
+
+/// The key that epoll(7) carries for a shared connection: no token has this bit, and no place the last generation.
+fn event_key(key: PlaceKey) -> u64 {
+    u64::from(key.generation) << 32 | PLACE_BIT | u64::from(key.index)
+}
+
+/// The inverse of [`event_key`]; `None` for the key of anything else.
+pub(super) fn place_of(event_key: u64) -> Option<PlaceKey> {
+    let index = (event_key as u32) & !(PLACE_BIT as u32);
+    let generation = (event_key >> 32) as u32;
+    let is_place = event_key & PLACE_BIT != 0 && generation != u32::MAX;
+    is_place.then_some(PlaceKey { index, generation })
+}
+
+fn reading(clock: &Clock) -> Reading {
+    Reading { instant: clock.now(), monotonic: clock.monotonic() }
+}
+
+impl Sharing {
+    /// Joins the group: has epoll watch the mailbox. The verdict on the application's speed is that of the worker
+    /// that had this number before.
+    pub(super) fn join(
+        group: GroupMembership,
+        mode: KeepaliveMode,
+        poller: &Poller,
+        clock: &Clock,
+    ) -> io::Result<Self> {
+        let GroupMembership { table, number, mailbox, .. } = group;
+        let member = Member::worker(number).ok_or(io::ErrorKind::InvalidInput)?;
+        let mailbox = GuardedFd::new(mailbox);
+        poller.add(&mailbox, MAILBOX_KEY, Interest::Read)?;
+        let speed = if table.is_member_slow(number) { Speed::Slow } else { Speed::Fast };
+        Ok(Self {
+            table,
+            number,
+            member,
+            mailbox,
+            mode,
+            holdings: Holdings::new(),
+            service_time: ServiceTime::new(SLOW, speed, clock.monotonic()),
+            due: Vec::new(),
+            next_sweep: clock.now() + SWEEP_INTERVAL,
+            random: u32::from(number).wrapping_mul(0x9e37_79b9),
+            membership: Membership::Member,
+            unsent: None,
+        })
+    }
+
+    /// Whether connections are shared at the moment.
+    fn is_on(&self) -> bool {
+        self.membership == Membership::Member
+            && match self.mode {
+                KeepaliveMode::Sticky => false,
+                KeepaliveMode::Shared => true,
+                KeepaliveMode::Auto => self.table.is_slow(),
+            }
+    }
+
+    /// Whether there are descriptors enough to hold one more.
+    fn has_room(&self) -> bool {
+        (self.holdings.len() as u64) < fd::descriptor_limit() / 2
+    }
+
+    /// A turn has ended: it began `requests`, and worked for `busy`.
+    pub(super) fn measure(&mut self, busy: Duration, requests: u32, clock: &Clock) {
+        if let Some(speed) = self.service_time.turn(busy, requests, clock.monotonic()) {
+            self.table.set_slow(self.number, speed == Speed::Slow);
+        }
+    }
+
+    /// When the next sweep is due, if there is anything to look at.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let is_needed = self.is_on() || !self.holdings.is_empty();
+        is_needed.then_some(self.next_sweep)
+    }
+
+    /// Whether something has arrived that this worker has to look at before it sleeps.
+    pub(super) fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// Closes the descriptor of a connection that is gone. If there are bytes, the connection may be shared again, at
+    /// another place, and its event was lost with this descriptor: the supervisor has the others look.
+    fn close_stale(&mut self, stale: SharedSocket, poller: &Poller) {
+        if stale.close(poller) {
+            self.tell(Kind::Look);
+        }
+    }
+
+    /// Sends a message without keys to the supervisor, now or as soon as there is room.
+    fn tell(&mut self, kind: Kind) {
+        let sent = send_datagram(self.mailbox.as_fd(), &message::encode(kind, &[]), &[]);
+        // EPIPE: the supervisor is gone. After a Leave it looks as well.
+        let is_full = sent == Err(Errno::EAGAIN);
+        if is_full && self.unsent != Some(Kind::Leave) {
+            self.unsent = Some(kind);
+        }
+    }
+
+    /// Sends again what could not be sent.
+    pub(super) fn tell_again(&mut self) {
+        if let Some(kind) = self.unsent.take() {
+            self.tell(kind);
+        }
+    }
+
+    /// Looks whether something has arrived on a connection that was just released: its event may have come to a worker
+    /// that could not claim it.
+    fn look_again(&mut self, key: PlaceKey) -> bool {
+        let held = self.holdings.get(key).map(|held| held.socket.as_fd());
+        let has_arrived = held.is_some_and(|socket| fd::peek(socket, &mut [0]) != Io::Blocked);
+        if has_arrived {
+            self.due.push(key);
+        }
+        has_arrived
+    }
+
+    /// Allocates a place for a connection of this worker, and sends its descriptor to the supervisor.
+    fn offer(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        info: &ConnInfo,
+        clock: &Clock,
+    ) -> Option<ClaimedPlace> {
+        let mut facts = Vec::new();
+        if !self.has_room() || !facts::encode(info, reading(clock), &mut facts) {
+            return None;
+        }
+        self.random = self.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let key = self.table.allocate(self.member, self.random >> 8)?;
+        let record = self.table.record(key.index)?;
+        record.set_used_at(clock.monotonic());
+        let offer = message::encode(Kind::Offer, &[key]);
+        let offered = record.set_facts(&facts).is_ok()
+            && send_datagram(self.mailbox.as_fd(), &offer, &[socket.as_raw_fd()]).is_ok();
+        if !offered {
+            self.table.free(key); // EAGAIN or ETOOMANYREFS: the connection stays with this worker for now.
+            return None;
+        }
+        Some(ClaimedPlace { key, record, member: self.member })
+    }
+
+    /// Holds a descriptor that the supervisor has sent.
+    fn install(&mut self, key: PlaceKey, socket: OwnedFd, poller: &Poller) {
+        match self.holdings.install(&self.table, key, SharedSocket::new(socket)) {
+            Installed::Held { stale } => {
+                if let Some(stale) = stale {
+                    self.close_stale(stale, poller);
+                }
+                let held = self.holdings.get(key).map(|held| &held.socket);
+                let watched =
+                    held.map(|socket| poller.add(socket, event_key(key), Interest::Shared));
+                if let Some(Err(_)) = watched {
+                    // ENOSPC or ENOMEM: the other workers have it, too.
+                    self.holdings.forget(key);
+                }
+            }
+            Installed::Refused(refused) => drop(refused),
+        }
+    }
+}
+
+impl<A: Application> EventLoop<'_, A> {
+    /// Receives one message from the supervisor; the next one has its turn with the next batch.
+    pub(super) fn receive_shared(&mut self) {
+        let Some(sharing) = &mut self.clients.sharing else { return };
+        let (mut bytes, mut sockets) = ([0; MESSAGE_BYTES], Vec::new());
+        let len = match fd::receive_datagram(sharing.mailbox.as_fd(), &mut bytes, &mut sockets) {
+            Datagram::Nothing => return,
+            Datagram::Ended => {
+                // The supervisor is gone. Nobody distributes connections any more.
+                let _ = self.poller.remove(&sharing.mailbox);
+                sharing.mode = KeepaliveMode::Sticky;
+                return;
+            }
+            Datagram::Received(len) => len,
+        };
+        let Some((kind, keys)) = message::decode(&bytes[..len]) else { return };
+        match kind {
+            Kind::Install if sharing.membership == Membership::Member => {
+                for (key, socket) in keys.zip(sockets) {
+                    sharing.install(key, socket, &self.poller);
+                }
+            }
+            Kind::Look if sharing.membership == Membership::Member => sharing.due.extend(keys),
+            Kind::Install | Kind::Look | Kind::Offer | Kind::Leave => {}
+        }
+    }
+
+    /// An event of a shared connection: serves it, unless another worker does.
+    pub(super) fn take_shared(&mut self, key: PlaceKey) {
+        if let Some(token) = self.claim(key) {
+            self.serve(token, false);
+        }
+    }
+
+    /// Serves what has arrived while connections were released, at once: until then no other worker can. A client that
+    /// sends one request after the other does not keep the loop for ever: after [`ROUNDS`] it waits for the next turn.
+    pub(super) fn take_due(&mut self) {
+        for _ in 0..ROUNDS {
+            let due = self.clients.sharing.as_mut().and_then(|sharing| sharing.due.pop());
+            let Some(key) = due else { return };
+            if let Some(token) = self.claim(key) {
+                self.serve_once(token, false);
+            }
+        }
+    }
+
+    /// Claims a shared connection to which something has come, and adds it to the clients.
+    fn claim(&mut self, key: PlaceKey) -> Option<Token> {
+        self.claim_for(key, false)
+    }
+
+    fn claim_for(&mut self, key: PlaceKey, is_to_close: bool) -> Option<Token> {
+        let sharing = self.clients.sharing.as_mut()?;
+        let (table, member) = (sharing.table, sharing.member);
+        let socket = match sharing.holdings.claim(&table, key, member) {
+            Claim::Claimed(socket) => socket.into_socket(),
+            Claim::Taken => return None,
+            Claim::Gone(stale) => {
+                if let Some(stale) = stale {
+                    sharing.close_stale(stale, &self.poller);
+                }
+                return None;
+            }
+        };
+        let record = table.record(key.index)?;
+        // Another worker may have served what this event was about. Claimed, and not Reading, the connection would
+        // survive the death of this worker.
+        if !is_to_close && fd::peek(socket.as_fd(), &mut [0]) == Io::Blocked {
+            sharing.holdings.put_back(key, SharedSocket::new(socket));
+            record.place.release(key.generation);
+            sharing.look_again(key);
+            return None;
+        }
+        let mut facts = [0; FACT_BYTES];
+        let len = record.facts(&mut facts);
+        let place = ClaimedPlace { key, record, member };
+        // Facts that cannot be read: somebody has overwritten the table. The connection ends.
+        let info = facts::decode(&facts[..len], reading(&self.context.clock));
+        let is_known = info.is_some();
+        let info = info.unwrap_or_else(|| {
+            let nobody = SocketName::Unix(String::new());
+            ConnInfo::new(nobody.clone(), nobody, self.context.clock.now())
+        });
+        if !is_to_close {
+            place.show(Progress::Read); // Before the first byte is read: after that, nobody else can read it.
+        }
+        let mut client = Client::claimed(socket, info, place);
+        if !is_known {
+            client.conn_mut().failed(&self.context.entry.counters);
+        }
+        self.context.entry.claim_connection();
+        Some(self.clients.table.insert(client))
+    }
+
+    /// An idle client waits for its next request. Shares it, releases it, or makes it this worker's own again, as the
+    /// speed of the application demands. Returns whether the client has left the table.
+    pub(super) fn settle(&mut self, token: Token) -> bool {
+        let Some(sharing) = &mut self.clients.sharing else { return false };
+        let Some(client) = self.clients.table.get_mut(token) else { return false };
+        if !client.is_idle() {
+            return false;
+        }
+        let is_on = sharing.is_on();
+        if client.place().is_none() {
+            let is_kept = client.conn().info().served > 0 && !client.transport().is_encrypted();
+            if !is_on || !is_kept || client.awaits_proxy_header() {
+                return false;
+            }
+            return self.share(token);
+        }
+        if is_on || sharing.membership == Membership::Left {
+            return self.release(token);
+        }
+        self.unshare(token);
+        false
+    }
+
+    /// Shares an idle connection of this worker. Returns whether it has left the table of clients.
+    fn share(&mut self, token: Token) -> bool {
+        let Some(sharing) = &mut self.clients.sharing else { return false };
+        let Some(client) = self.clients.table.get_mut(token) else { return false };
+        let Some(place) = sharing.offer(client.socket(), client.conn().info(), &self.context.clock)
+        else {
+            return false;
+        };
+        if let Some(stale) = sharing.holdings.lend_new(place.key) {
+            sharing.close_stale(stale, &self.poller);
+        }
+        client.set_place(Some(place));
+        self.release(token)
+    }
+
+    /// Releases a shared connection that is idle, and looks whether something has arrived meanwhile.
+    fn release(&mut self, token: Token) -> bool {
+        let Some(sharing) = &mut self.clients.sharing else { return false };
+        let Some(client) = self.clients.table.get_mut(token) else { return false };
+        let Some(ClaimedPlace { key, record, .. }) = client.place() else { return false };
+        let (key, record) = (*key, *record);
+        // From here on the connection counts as idle, whatever happens to this worker.
+        record.set_used_at(self.context.clock.monotonic());
+        record.place.advance(key.generation, Life::Claimed(sharing.member));
+        let is_member = sharing.membership == Membership::Member;
+        if is_member && client.watch(&self.poller, event_key(key), Interest::Shared).is_err() {
+            return false; // ENOSPC or ENOMEM: the caller closes it.
+        }
+        let mut facts = Vec::new();
+        let is_told = facts::encode(client.conn().info(), reading(&self.context.clock), &mut facts)
+            && record.set_facts(&facts).is_ok();
+        if !is_told {
+            return false; // Its names have not changed since it was shared, so this cannot happen.
+        }
+        self.clients.deadlines.clear_all(token);
+        let Some(client) = self.clients.table.remove(token) else { return false };
+        let Ok((socket, _)) = client.release() else { unreachable!("the client was idle") };
+        self.context.entry.release_connection();
+        sharing.holdings.put_back(key, SharedSocket::new(socket));
+        record.place.release(key.generation);
+        let has_arrived = sharing.look_again(key);
+        if !has_arrived
+            && !is_member
+            && let Some(socket) = sharing.holdings.forget(key)
+        {
+            sharing.close_stale(socket, &self.poller);
+        }
+        true
+    }
+
+    /// Makes a shared connection that this worker serves its own.
+    fn unshare(&mut self, token: Token) {
+        let Some(sharing) = &mut self.clients.sharing else { return };
+        let Some(client) = self.clients.table.get_mut(token) else { return };
+        if let Some(place) = client.place() {
+            place.record.place.advance(place.key.generation, Life::Claimed(place.member));
+        }
+        // If it cannot be watched any more, the caller finds that as well, and closes it.
+        if client.watch(&self.poller, token.to_bits(), Interest::Read).is_err() {
+            return;
+        }
+        if let Some(place) = client.place() {
+            let key = place.key;
+            sharing.holdings.forget(key);
+            sharing.table.free(key);
+        }
+        client.set_place(None);
+    }
+
+    /// A client is about to be closed: nobody may claim its connection any more.
+    pub(super) fn free_place(&mut self, client: &mut Client<A::Body>) {
+        let Some(place) = client.place() else { return };
+        let key = place.key;
+        client.set_place(None);
+        if let Some(sharing) = &mut self.clients.sharing {
+            sharing.holdings.forget(key);
+            sharing.table.free(key);
+        }
+    }
+
+    /// The worker drains. Its idle connections go to the others, unless the whole server stops: then this worker takes
+    /// as many as it can, to close them as its own.
+    pub(super) fn leave_group(&mut self, is_last: bool) {
+        let Some(sharing) = &mut self.clients.sharing else { return };
+        if sharing.membership != Membership::Member {
+            return;
+        }
+        if is_last {
+            sharing.membership = Membership::Last;
+            self.take_back_all();
+        } else {
+            self.share_idle();
+        }
+        let Some(sharing) = &mut self.clients.sharing else { return };
+        if !is_last {
+            sharing.membership = Membership::Left;
+        }
+        let held: Vec<PlaceKey> = sharing.holdings.keys().collect();
+        for socket in held.into_iter().filter_map(|key| sharing.holdings.take(key)) {
+            socket.close(&self.poller);
+        }
+        sharing.due.clear();
+        // The supervisor looks for what this worker has been told of, once it is told of nothing more.
+        sharing.tell(Kind::Leave);
+    }
+
+    /// Makes all shared connections that are idle this worker's own.
+    fn take_back_all(&mut self) {
+        let keys: Vec<PlaceKey> = match &self.clients.sharing {
+            Some(sharing) => sharing.holdings.keys().collect(),
+            None => Vec::new(),
+        };
+        let claimed: Vec<Token> =
+            keys.into_iter().filter_map(|key| self.claim_for(key, true)).collect();
+        for token in claimed {
+            self.unshare(token);
+            self.serve(token, false);
+        }
+    }
+
+    /// Shares all idle connections of this worker.
+    fn share_idle(&mut self) {
+        let tokens: Vec<Token> = self.clients.table.tokens().collect();
+        for token in tokens {
+            let is_shareable = self.clients.table.get(token).is_some_and(|client| {
+                client.is_idle()
+                    && client.place().is_none()
+                    && !client.transport().is_encrypted()
+                    && !client.awaits_proxy_header()
+                    && client.watched() == Some(Interest::Read)
+            });
+            if is_shareable {
+                self.share(token);
+            }
+        }
+    }
+
+    /// From time to time: closes descriptors of connections that are gone and connections that have been idle for too
+    /// long, and shares those that were idle before sharing began.
+    pub(super) fn sweep(&mut self) {
+        let now = self.context.clock.now();
+        let Some(sharing) = &mut self.clients.sharing else { return };
+        if now < sharing.next_sweep {
+            return;
+        }
+        sharing.next_sweep = now + SWEEP_INTERVAL;
+        sharing.tell_again();
+        for stale in sharing.holdings.take_stale(&sharing.table) {
+            sharing.close_stale(stale, &self.poller);
+        }
+        let limit = self.context.settings.timeouts.keep_alive;
+        let monotonic = self.context.clock.monotonic();
+        let table = sharing.table;
+        let is_late = |key: &PlaceKey| {
+            let used_at = table.record(key.index).map(|record| record.used_at());
+            used_at.is_some_and(|used_at| monotonic.saturating_sub(used_at) >= limit)
+        };
+        let late: Vec<PlaceKey> = sharing.holdings.keys().filter(is_late).collect();
+        let is_on = sharing.is_on();
+        for key in late {
+            self.close_late(key);
+        }
+        if is_on {
+            self.share_idle();
+        }
+    }
+
+    /// Closes a shared connection that has been idle for too long, unless a request has just arrived.
+    fn close_late(&mut self, key: PlaceKey) {
+        let Some(token) = self.claim_for(key, true) else { return };
+        let Some(client) = self.clients.table.get_mut(token) else { return };
+        let used_at = client.place().map(|place| place.record.used_at()).unwrap_or_default();
+        let idle = self.context.clock.monotonic().saturating_sub(used_at);
+        if fd::peek(client.socket(), &mut [0]) != Io::Blocked {
+            client.show(Progress::Read);
+        } else if idle >= self.context.settings.timeouts.keep_alive {
+            client.expire(Timer::KeepAlive, &self.context.rules());
+        }
+        // If another worker has served it since, it goes back to the others.
+        self.serve(token, false);
+    }
+}

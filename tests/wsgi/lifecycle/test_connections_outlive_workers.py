@@ -225,6 +225,69 @@ def test_a_new_worker_serves_connections_that_are_older_than_it(serve_sharing, m
     sharing.assert_each_executed_once()
 
 
+def test_descriptors_return_to_what_they_were_after_workers_were_replaced(serve_sharing, gate, inbox):
+    sharing = serve_sharing(workers=3)
+    supervisor, *workers = sharing.descriptor_counts().values()
+    pool = sharing.pool(30)
+    since = sharing.server.position()
+    os.kill(sharing.hang(pool.pop(), gate, inbox), signal.SIGKILL)
+    sharing.server.wait_for(WORKER_READY, since=since)
+    since = sharing.server.position()
+    replace_by_reload(sharing, since)
+    sharing.wait_for_shared(29)
+    for wire in pool:
+        wire.socket.close()
+    wait_until(lambda: [*sharing.descriptor_counts().values()] == [supervisor, *workers])
+
+
+def test_connections_of_a_server_without_supervisor_end_in_an_orderly_way(serve_sharing, gate, inbox):
+    sharing = serve_sharing(workers=3)
+    busy, *idle = sharing.pool(12)
+    sharing.hang(busy, gate, inbox)
+    sharing.server.send(signal.SIGKILL)
+    sharing.server.process.wait()
+    gate.open()
+    assert busy.response().status == 200
+    for wire in [busy, *idle]:
+        assert_ends_orderly(wire)
+    sharing.server.wait()
+    assert sharing.server.leftovers() == []
+
+
+def test_a_stop_answers_what_runs_and_ends_the_rest(serve_sharing, gate, inbox):
+    sharing = serve_sharing(workers=3)
+    busy, *idle = sharing.pool(8) + sharing.silent_pool(4)
+    hung = sharing.hang(busy, gate, inbox)
+    sharing.server.send(signal.SIGTERM)
+    for wire in idle:
+        assert_ends_orderly(wire)
+    gate.open()
+    assert int(busy.response().body) == hung
+    assert_ends_orderly(busy)
+    sharing.server.stop()
+    sharing.assert_each_executed_once()
+
+
+def test_a_large_pool_survives_a_kill_and_a_reload_while_a_worker_hangs(serve_sharing, make_gate, inbox):
+    sharing = serve_sharing(workers=3)
+    gates = [make_gate(), make_gate()]
+    first = sharing.pool(2)
+    sharing.hang(first[0], gates[0], inbox)  # this worker is told of the others when it has answered
+    pool = sharing.pool(300)
+    killed = sharing.hang(first[1], gates[1], inbox)
+    os.kill(killed, signal.SIGKILL)
+    check_victim(first[1], 502, b"Bad Gateway\n")
+    gates[0].open()
+    assert first[0].response().status == 200
+    since = sharing.server.position()
+    sharing.server.send(signal.SIGHUP)
+    sharing.server.wait_for(WORKER_LEFT, count=3, since=since)
+    for wire in pool:
+        sharing.worker_of(wire)
+    sharing.wait_for_shared(301)
+    sharing.assert_each_executed_once()
+
+
 # --- A storm ---
 
 

@@ -56,18 +56,18 @@ class SharingServer:
 
     def silent_pool(self, count):
         """Opens connections that send nothing, and waits until all are shared."""
-        already = self.gauge("conn_shared")
+        already, served = self.gauge("conn_shared"), self.gauge("conn_open")
         pool = [self.connect() for _ in range(count)]
-        self.wait_for_shared(already + count)
+        self.wait_for_shared(already + count, served)
         return pool
 
     def pool(self, count):
         """Opens connections of which each has had one answer, and waits until all are shared."""
-        already = self.gauge("conn_shared")
+        already, served = self.gauge("conn_shared"), self.gauge("conn_open")
         pool = [self.connect() for _ in range(count)]
         for wire in pool:
             self.worker_of(wire)
-        self.wait_for_shared(already + count)
+        self.wait_for_shared(already + count, served)
         return pool
 
     # --- Requests ---

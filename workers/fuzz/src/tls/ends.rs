@@ -130,7 +130,9 @@ impl Server {
         self.session.close_notify(&mut self.outgoing);
     }
 
-    pub(crate) fn outcome(self) -> Outcome {
+    pub(crate) fn outcome(mut self) -> Outcome {
+        // How many responses key updates get, and with what they go out, depends on how many arrive at once.
+        self.sent_types.dedup();
         Outcome { plaintext: self.plaintext, end: self.end, sent_types: self.sent_types }
     }
 }

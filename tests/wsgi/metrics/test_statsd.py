@@ -15,7 +15,10 @@ OFTEN = ("--statsd-interval", "200ms")
 PLAIN = (*OFTEN, "--statsd-format", "plain")
 PERCENTILES = ("p50", "p90", "p99", "max")
 # Gauges of the server and of each worker. A server with only unix listeners has no backlog.
-SERVER_GAUGES = ("workers.target", "workers.ready", "workers.busy", "workers.utilization", "backlog.len", "backlog.max")
+SERVER_GAUGES = (
+    *("workers.target", "workers.ready", "workers.busy", "workers.utilization"),
+    *("backlog.len", "backlog.max", "conn.shared"),
+)
 WORKER_GAUGES = ("conn.open", "worker.rss")
 
 

@@ -37,6 +37,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 const MESSAGES: usize = 64;
 /// How many descriptors are sent to a worker at once, so that few are under way while it is in a request.
 const SENT_AT_ONCE: usize = 64;
+const _: () = assert!(SENT_AT_ONCE <= MAX_KEYS);
 
 /// All groups of workers that share connections.
 pub(super) struct SharedConnections {
@@ -217,7 +218,7 @@ impl Group {
 
     /// Returns whether something was sent.
     fn send_some(&mut self, number: u8) -> bool {
-        let places = self.distribution.next(number, SENT_AT_ONCE.min(MAX_KEYS));
+        let places = self.distribution.next(number, SENT_AT_ONCE);
         let (mut keys, mut sockets) = (Vec::new(), Vec::new());
         for key in places.iter().filter_map(|place| self.held.at(*place)) {
             if let Some(socket) = self.held.get(key) {

@@ -70,6 +70,16 @@ fn member(number: u8) -> Member {
     Member::worker(number).unwrap()
 }
 
+/// Claims the connection in another thread.
+fn claim_elsewhere(
+    connection: &Arc<Connection>,
+    generation: PlaceGeneration,
+    worker: Member,
+) -> thread::JoinHandle<Result<(), NotClaimed>> {
+    let connection = Arc::clone(connection);
+    thread::spawn(move || connection.place.claim(generation, worker))
+}
+
 /// Runs `check` with every interleaving.
 fn model(check: impl Fn() + Sync + Send + 'static) {
     loom::model(check);
@@ -157,10 +167,7 @@ fn nobody_claims_a_connection_that_its_holder_closes() {
     model(|| {
         let (connection, generation) = Connection::idle();
         connection.place.claim(generation, member(0)).unwrap();
-        let other = {
-            let connection = Arc::clone(&connection);
-            thread::spawn(move || connection.place.claim(generation, member(1)))
-        };
+        let other = claim_elsewhere(&connection, generation, member(1));
         connection.place.free(generation);
         assert_ne!(other.join().unwrap(), Ok(()));
         let gone = connection.place.claim(generation, member(1));
@@ -174,10 +181,7 @@ fn a_late_event_does_not_claim_the_next_connection_of_the_place() {
     model(|| {
         let (connection, generation) = Connection::idle();
         connection.place.claim(generation, member(0)).unwrap();
-        let other = {
-            let connection = Arc::clone(&connection);
-            thread::spawn(move || connection.place.claim(generation, member(1)))
-        };
+        let other = claim_elsewhere(&connection, generation, member(1));
         connection.place.free(generation);
         let next = connection.place.allocate(member(0)).unwrap();
         connection.place.release(next);
@@ -212,17 +216,11 @@ fn a_connection_is_closed_once() {
 fn the_supervisor_takes_over_what_a_dead_worker_held_and_nothing_else() {
     model(|| {
         let (connection, generation) = Connection::idle();
-        let dead = {
-            let connection = Arc::clone(&connection);
-            thread::spawn(move || connection.place.claim(generation, member(0)).is_ok())
-        };
-        let other = {
-            let connection = Arc::clone(&connection);
-            thread::spawn(move || connection.place.claim(generation, member(1)).is_ok())
-        };
-        let did_dead_hold = dead.join().unwrap();
+        let dead = claim_elsewhere(&connection, generation, member(0));
+        let other = claim_elsewhere(&connection, generation, member(1));
+        let did_dead_hold = dead.join().unwrap().is_ok();
         let taken = connection.place.take_over(member(0));
-        let does_other_hold = other.join().unwrap();
+        let does_other_hold = other.join().unwrap().is_ok();
         assert_eq!(taken.is_some(), did_dead_hold);
         assert!(!(did_dead_hold && does_other_hold));
         if taken.is_some() {

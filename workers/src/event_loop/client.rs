@@ -444,9 +444,20 @@ impl<B: AppBody> Client<B> {
         self.shared.as_ref()
     }
 
-    /// From now on the connection is shared, or not any more.
-    pub(super) fn set_place(&mut self, place: Option<ClaimedPlace>) {
-        self.shared = place;
+    /// From now on the connection is shared.
+    pub(super) fn set_place(&mut self, place: ClaimedPlace) {
+        self.shared = Some(place);
+    }
+
+    /// The connection is not shared any more.
+    pub(super) fn take_place(&mut self) -> Option<ClaimedPlace> {
+        self.shared.take()
+    }
+
+    /// Whether this is an idle connection of this worker that others could serve as well.
+    pub(super) fn is_shareable(&self) -> bool {
+        let is_own = self.shared.is_none() && !self.transport.is_encrypted();
+        is_own && self.is_idle() && !self.awaits_proxy_header()
     }
 
     /// Shows the progress of a shared connection to whoever takes over from this worker if it dies.

@@ -41,7 +41,7 @@ pub struct ServiceTime {
 }
 
 impl ServiceTime {
-    /// Nothing is measured yet. A new worker takes over the verdict on the one before it.
+    /// Begins a measurement. A new worker begins with the verdict of its predecessor.
     pub fn new(threshold: Duration, speed: Speed, now: Duration) -> Self {
         Self { threshold, speed, streak: 0, since: now, busy: Duration::ZERO, requests: 0 }
     }

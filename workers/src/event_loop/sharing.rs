@@ -1,14 +1,8 @@
-//! The worker's part in the sharing of kept connections ([`crate::shared::connection_table`]).
+//! The worker's part in the sharing of kept connections. [`crate::shared::connection_table`] lists its steps, in which
+//! order they come, and why.
 //!
-//! | step | why in this order |
-//! |---|---|
-//! | share: allocate the place, write the facts, send the descriptor to the supervisor, register it as [`Interest::Shared`], release | the supervisor has the descriptor before anybody else can claim the place |
-//! | event: claim; a taken place is ignored | its holder looks again after the release |
-//! | serve: as any client, by the same code; what has to wait for more is registered for this worker alone | the event of an exclusive registration may wake another worker, which cannot claim the place |
-//! | release: register as [`Interest::Shared`], write the facts, Idle, look at the socket | bytes that arrived before Idle were reported to nobody who could claim |
-//! | close: free the place, then shutdown(2) | the event of the shutdown finds the next generation, and everybody closes their descriptors |
-//! | unshare: register for this worker alone, free the place | likewise, at the next event or [`SWEEP_INTERVAL`] |
-//! | leave: take every registration out of epoll, tell the supervisor | it looks for requests whose event this worker had taken |
+//! While it serves a shared connection, the worker has it among its clients like any other. What has to wait for more
+//! of a request is registered with epoll(7) for this worker alone; an idle one is registered as [`Interest::Shared`].
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -26,7 +20,7 @@ use crate::event_loop::client::Client;
 use crate::event_loop::client_table::Token;
 use crate::event_loop::clock::Clock;
 use crate::event_loop::poller::{Interest, Poller};
-use crate::process::fork_guard::{FdGuard, GuardedFd};
+use crate::process::fork_guard::GuardedFd;
 use crate::settings::KeepaliveMode;
 use crate::shared::connection_table::holdings::{Claim, Holdings, Installed};
 use crate::shared::connection_table::message::{self, Kind, MESSAGE_BYTES};
@@ -35,7 +29,7 @@ use crate::shared::fd::{self, Datagram, Io, send_datagram};
 use crate::shared::socket_name::SocketName;
 use crate::worker_init::GroupMembership;
 
-/// Sharing costs about a microsecond for each request: at this mean service time, less than one percent.
+/// The mean service time above which sharing costs little beside the request itself.
 const SLOW: Duration = Duration::from_micros(300);
 /// How often the worker looks for connections that are gone, that have been idle for too long, or that it could share.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
@@ -45,30 +39,7 @@ const ROUNDS: usize = 4;
 const PLACE_BIT: u64 = 1 << 31;
 
 /// A descriptor of a shared connection, which epoll watches.
-struct SharedSocket {
-    /// Declared first, because it has to be dropped first.
-    guard: FdGuard,
-    socket: OwnedFd,
-}
-
-impl SharedSocket {
-    fn new(socket: OwnedFd) -> Self {
-        Self { guard: FdGuard::of(socket.as_fd()), socket }
-    }
-
-    fn into_socket(self) -> OwnedFd {
-        drop(self.guard);
-        self.socket
-    }
-
-    /// Closes this duplicate: the connection itself goes on, if it is not gone. Returns whether there are bytes, whose
-    /// event this process may have taken.
-    fn close(self, poller: &Poller) -> bool {
-        // ENOENT: it could not be watched.
-        let _ = poller.remove(&self.socket);
-        matches!(fd::peek(self.socket.as_fd(), &mut [0]), Io::Bytes(_))
-    }
-}
+type SharedSocket = GuardedFd<OwnedFd>;
 
 /// See the module.
 pub(super) struct Sharing {
@@ -182,9 +153,17 @@ impl Sharing {
     /// Closes the descriptor of a connection that is gone. If there are bytes, the connection may be shared again, at
     /// another place, and its event was lost with this descriptor: the supervisor has the others look.
     fn close_stale(&mut self, stale: SharedSocket, poller: &Poller) {
-        if stale.close(poller) {
+        // ENOENT: it could not be watched.
+        let _ = poller.remove(&stale);
+        if matches!(fd::peek(stale.as_fd(), &mut [0]), Io::Bytes(_)) {
             self.tell(Kind::Look);
         }
+    }
+
+    /// The connection of this place is closed, or belongs to this worker alone from now on.
+    fn give_up_place(&mut self, key: PlaceKey) {
+        self.holdings.forget(key);
+        self.table.free(key);
     }
 
     /// Sends a message without keys to the supervisor, now or as soon as there is room.
@@ -207,7 +186,7 @@ impl Sharing {
     /// Looks whether something has arrived on a connection that was just released: its event may have come to a worker
     /// that could not claim it.
     fn look_again(&mut self, key: PlaceKey) -> bool {
-        let held = self.holdings.get(key).map(|held| held.socket.as_fd());
+        let held = self.holdings.get(key).map(AsFd::as_fd);
         let has_arrived = held.is_some_and(|socket| fd::peek(socket, &mut [0]) != Io::Blocked);
         if has_arrived {
             self.due.push(key);
@@ -247,7 +226,7 @@ impl Sharing {
                 if let Some(stale) = stale {
                     self.close_stale(stale, poller);
                 }
-                let held = self.holdings.get(key).map(|held| &held.socket);
+                let held = self.holdings.get(key);
                 let watched =
                     held.map(|socket| poller.add(socket, event_key(key), Interest::Shared));
                 if let Some(Err(_)) = watched {
@@ -315,7 +294,7 @@ impl<A: Application> EventLoop<'_, A> {
         let sharing = self.clients.sharing.as_mut()?;
         let (table, member) = (sharing.table, sharing.member);
         let socket = match sharing.holdings.claim(&table, key, member) {
-            Claim::Claimed(socket) => socket.into_socket(),
+            Claim::Claimed(socket) => socket.into_inner(),
             Claim::Taken => return None,
             Claim::Gone(stale) => {
                 if let Some(stale) = stale {
@@ -364,11 +343,8 @@ impl<A: Application> EventLoop<'_, A> {
         }
         let is_on = sharing.is_on();
         if client.place().is_none() {
-            let is_kept = client.conn().info().served > 0 && !client.transport().is_encrypted();
-            if !is_on || !is_kept || client.awaits_proxy_header() {
-                return false;
-            }
-            return self.share(token);
+            let is_kept = client.conn().info().served > 0 && client.is_shareable();
+            return is_on && is_kept && self.share(token);
         }
         if is_on || sharing.membership == Membership::Left {
             return self.release(token);
@@ -388,7 +364,7 @@ impl<A: Application> EventLoop<'_, A> {
         if let Some(stale) = sharing.holdings.lend_new(place.key) {
             sharing.close_stale(stale, &self.poller);
         }
-        client.set_place(Some(place));
+        client.set_place(place);
         self.release(token)
     }
 
@@ -438,22 +414,15 @@ impl<A: Application> EventLoop<'_, A> {
         if client.watch(&self.poller, token.to_bits(), Interest::Read).is_err() {
             return;
         }
-        if let Some(place) = client.place() {
-            let key = place.key;
-            sharing.holdings.forget(key);
-            sharing.table.free(key);
+        if let Some(place) = client.take_place() {
+            sharing.give_up_place(place.key);
         }
-        client.set_place(None);
     }
 
     /// A client is about to be closed: nobody may claim its connection any more.
     pub(super) fn free_place(&mut self, client: &mut Client<A::Body>) {
-        let Some(place) = client.place() else { return };
-        let key = place.key;
-        client.set_place(None);
-        if let Some(sharing) = &mut self.clients.sharing {
-            sharing.holdings.forget(key);
-            sharing.table.free(key);
+        if let (Some(place), Some(sharing)) = (client.take_place(), &mut self.clients.sharing) {
+            sharing.give_up_place(place.key);
         }
     }
 
@@ -476,7 +445,8 @@ impl<A: Application> EventLoop<'_, A> {
         }
         let held: Vec<PlaceKey> = sharing.holdings.keys().collect();
         for socket in held.into_iter().filter_map(|key| sharing.holdings.take(key)) {
-            socket.close(&self.poller);
+            // ENOENT: it could not be watched.
+            let _ = self.poller.remove(&socket);
         }
         sharing.due.clear();
         // The supervisor looks for what this worker has been told of, once it is told of nothing more.
@@ -502,11 +472,7 @@ impl<A: Application> EventLoop<'_, A> {
         let tokens: Vec<Token> = self.clients.table.tokens().collect();
         for token in tokens {
             let is_shareable = self.clients.table.get(token).is_some_and(|client| {
-                client.is_idle()
-                    && client.place().is_none()
-                    && !client.transport().is_encrypted()
-                    && !client.awaits_proxy_header()
-                    && client.watched() == Some(Interest::Read)
+                client.is_shareable() && client.watched() == Some(Interest::Read)
             });
             if is_shareable {
                 self.share(token);

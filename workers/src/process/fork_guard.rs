@@ -125,6 +125,11 @@ impl<F: AsFd> GuardedFd<F> {
     pub fn new(fd: F) -> Self {
         Self { _guard: FdGuard::of(fd.as_fd()), fd }
     }
+
+    /// The descriptor, for another owner.
+    pub fn into_inner(self) -> F {
+        self.fd
+    }
 }
 
 impl<F: AsFd> AsFd for GuardedFd<F> {

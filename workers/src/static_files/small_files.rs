@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(files.used_bytes, 0);
         files.add(b"/a", none, file(3, false), start + LIFETIME);
         files.forget_old(start + LIFETIME + LIFETIME / 2);
-        assert!(files.find(b"/a", none).is_some(), "its second begins anew");
+        assert!(files.find(b"/a", none).is_some(), "a new second begins with the first file");
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! | `zygotes` | their sockets | boot, fork, exit | ready, lost, forked | zygotes |
 //! | `workers` | control sockets, stack pipes | the next check, stack dumps | ready, failing, hung, limits | workers |
 //! | `shared_connections` | mailboxes of workers | the next sweep | | |
+//! | `victims` | connections whose last response was sent | the end of their lingering | | |
 //! | `upgrade` | sockets to other servers | successor, next totals | totals, take-over | the successor |
 //! | `watchdog` | | the next notification | a notification | |
 //! | `crashes` | | the end of a period | a restart storm | |
@@ -47,6 +48,7 @@ mod spawn;
 mod start;
 mod upgrade;
 mod upgrade_report;
+mod victims;
 mod watchdog;
 mod workers;
 mod zygotes;
@@ -70,10 +72,10 @@ use crate::supervisor::{Event, OperatorCommand, Supervisor, Verdict};
 use crate::system::exit_code::ExitCode;
 use crate::system::pid::Pid;
 use server::Server;
-use shared_connections::MemberEnd;
 use source::{Reaped, Report, Round};
 use sources::Sources;
 use start::Start;
+use victims::{DeadWorker, WorkerEnd};
 
 /// If a round comes later than planned by more than this, the supervisor was suspended.
 const SUSPENDED: Duration = Duration::from_secs(1);
@@ -247,8 +249,11 @@ impl Monitor<'_> {
         }
         let details = match reaped {
             Some(Reaped::Worker { mut details, entry, has_hung }) => {
-                let end = if has_hung { MemberEnd::TimedOut } else { MemberEnd::Died };
-                self.sources.shared_connections.end_member(entry, end);
+                let end = if has_hung { WorkerEnd::TimedOut } else { WorkerEnd::Died };
+                let mut dead = DeadWorker::new(entry, end);
+                let Sources { shared_connections, victims, .. } = &mut self.sources;
+                shared_connections.end_member(&mut dead, victims, now);
+                details.answered = dead.answered;
                 details.is_baseline = self.is_baseline(entry, now);
                 details
             }

@@ -26,9 +26,9 @@ use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::{Side, WorkerEntry};
 use arctos_worker::worker_init::GroupMembership;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 
 use super::source::{Report, Round, Source};
+use super::victims::{self, DeadWorker, Stage, Victims};
 use crate::system::descriptors::OwnDescriptors;
 
 /// How often the supervisor looks for connections that are gone.
@@ -69,15 +69,6 @@ enum MemberProgress {
     Serving,
     /// It drains: it gets nothing more.
     Leaving,
-}
-
-/// How a worker has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MemberEnd {
-    /// It exited, or it was killed by somebody else.
-    Died,
-    /// It was killed because it hung.
-    TimedOut,
 }
 
 impl SharedConnections {
@@ -125,10 +116,15 @@ impl SharedConnections {
     }
 
     /// A worker was reaped.
-    pub(super) fn end_member(&mut self, entry: &'static WorkerEntry, end: MemberEnd) {
+    pub(super) fn end_member(
+        &mut self,
+        dead: &mut DeadWorker,
+        victims: &mut Victims,
+        now: Instant,
+    ) {
         for group in &mut self.groups {
-            for number in group.numbers_of(entry) {
-                group.end_member(number, end);
+            for number in group.numbers_of(dead.entry) {
+                group.end_member(number, dead, victims, now);
             }
         }
     }
@@ -237,7 +233,13 @@ impl Group {
     }
 
     /// Takes over from a worker that was reaped.
-    fn end_member(&mut self, number: u8, end: MemberEnd) {
+    fn end_member(
+        &mut self,
+        number: u8,
+        worker: &mut DeadWorker,
+        victims: &mut Victims,
+        now: Instant,
+    ) {
         while self.read(number) {}
         self.distribution.leave(number);
         if let Some(member) = self.members.get_mut(usize::from(number)) {
@@ -253,12 +255,12 @@ impl Group {
                     record.place.release(generation);
                     continue;
                 }
-                Life::Reading(_) | Life::Running(_) => self.answer(key, end),
-                Life::Claimed(_) | Life::Replying(_) | Life::Free | Life::Idle => {}
-            }
-            if let Some(socket) = self.held.forget(key) {
-                // ENOTCONN: the peer was faster.
-                let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
+                Life::Reading(_) => self.answer(key, worker, Stage::Read, victims, now),
+                // The application runs one request at a time, so this is the one of the scoreboard.
+                Life::Running(_) => self.answer(key, worker, Stage::Running, victims, now),
+                Life::Claimed(_) | Life::Replying(_) | Life::Free | Life::Idle => {
+                    self.held.forget(key).iter().for_each(victims::close);
+                }
             }
             self.table.free(key);
         }
@@ -266,19 +268,17 @@ impl Group {
     }
 
     /// Answers the request that a dead worker has read and not answered.
-    fn answer(&self, key: PlaceKey, end: MemberEnd) {
-        let Some(socket) = self.held.get(key) else { return };
-        let (status, text) = match end {
-            MemberEnd::Died => ("502 Bad Gateway", "Bad Gateway\n"),
-            MemberEnd::TimedOut => ("504 Gateway Timeout", "Gateway Timeout\n"),
-        };
-        let response = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
-            text.len()
-        );
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        // An error means that the peer is gone, or that it does not read: then it gets the end of the stream.
-        let _ = send(socket.as_raw_fd(), response.as_bytes(), flags);
+    fn answer(
+        &mut self,
+        key: PlaceKey,
+        worker: &mut DeadWorker,
+        stage: Stage,
+        victims: &mut Victims,
+        now: Instant,
+    ) {
+        if let Some(socket) = self.held.forget(key) {
+            victims.answer(worker, stage, socket, now);
+        }
     }
 
     /// Tells all workers which idle connections have something to read: the event may have gone to one that is dead

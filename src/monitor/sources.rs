@@ -7,6 +7,7 @@ use super::on_start::OnStartProcess;
 use super::shared_connections::SharedConnections;
 use super::source::Source;
 use super::upgrade::UpgradeSource;
+use super::victims::Victims;
 use super::watchdog::WatchdogSource;
 use super::workers::Workers;
 use super::zygotes::Zygotes;
@@ -19,6 +20,7 @@ pub(super) struct Sources {
     pub(super) zygotes: Zygotes,
     pub(super) workers: Workers,
     pub(super) shared_connections: SharedConnections,
+    pub(super) victims: Victims,
     pub(super) upgrade: UpgradeSource,
     pub(super) watchdog: WatchdogSource,
     pub(super) crashes: Crashes,
@@ -27,7 +29,7 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    const COUNT: usize = 10;
+    const COUNT: usize = 11;
 
     /// Returns the sources in the order in which the loop handles them. Signals come first, so that a command is
     /// handled before its consequences. Zygotes come before workers, because they report new workers. The requests of
@@ -39,6 +41,7 @@ impl Sources {
             &self.zygotes,
             &self.workers,
             &self.shared_connections,
+            &self.victims,
             &self.upgrade,
             &self.watchdog,
             &self.crashes,
@@ -55,6 +58,7 @@ impl Sources {
             &mut self.zygotes,
             &mut self.workers,
             &mut self.shared_connections,
+            &mut self.victims,
             &mut self.upgrade,
             &mut self.watchdog,
             &mut self.crashes,

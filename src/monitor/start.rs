@@ -21,6 +21,7 @@ use super::server::{Server, Service};
 use super::shared_connections::SharedConnections;
 use super::sources::Sources;
 use super::upgrade::UpgradeSource;
+use super::victims::Victims;
 use super::watchdog::WatchdogSource;
 use super::workers::Workers;
 use super::zygotes::Zygotes;
@@ -88,6 +89,7 @@ impl<'a> Monitor<'a> {
             workers: Workers::new(log.clone(), seed, now),
             shared_connections: SharedConnections::new(config.workers, now)
                 .map_err(system("mapping the table of connections"))?,
+            victims: Victims::default(),
             upgrade,
             watchdog: WatchdogSource(watchdog(&log, now)),
             crashes: Crashes::new(),

@@ -16,6 +16,7 @@ use super::source::{Reaped, Report, Round, Source};
 use crate::metrics::ResidentSet;
 use crate::supervisor::health::{Allowed, Grace, Hang, RecycleReason, hang, has_ended_loop};
 use crate::supervisor::interruption::Verdict;
+use crate::supervisor::log_event::Answered;
 use crate::supervisor::slot::{ExitStatus, Jitter};
 use crate::supervisor::{Event, ExitDetails};
 use crate::system::descriptors::OwnDescriptors;
@@ -265,6 +266,7 @@ impl Source for Workers {
             had_request: child.had_request(),
             was_in_request: running_request(child.entry).is_some(),
             is_baseline: false,
+            answered: Answered::default(),
         };
         Some(Reaped::Worker { details, entry: child.entry, has_hung: child.hang.is_some() })
     }

@@ -6,6 +6,7 @@ use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::scoreboard::Side;
 
 use super::{Policy, Verdict};
+use crate::supervisor::log_event::Answered;
 use crate::supervisor::slot::ExitStatus;
 use crate::system::pid::Pid;
 
@@ -65,6 +66,8 @@ pub struct ExitDetails {
     pub was_in_request: bool,
     /// Whether workers of the old code crash in the same requests. Such a crash is no evidence against the new code.
     pub is_baseline: bool,
+    /// What its clients got.
+    pub answered: Answered,
 }
 
 /// A command of an operator.

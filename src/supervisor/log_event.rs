@@ -53,6 +53,7 @@ pub enum LogEvent {
         status: ExitStatus,
         ending: Ending,
         is_baseline: bool,
+        answered: Answered,
     },
     /// An operator changed the number of workers.
     Scaled { workers: u16 },
@@ -73,6 +74,15 @@ pub struct RunningRequest {
     pub line: String,
     /// Its identifier; empty if it is not known.
     pub id: String,
+}
+
+/// What the supervisor has sent to the clients of a worker that ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answered {
+    /// How many clients it has answered.
+    pub count: u32,
+    /// The status that the client of the running request got.
+    pub running: Option<u16>,
 }
 
 impl RunningRequest {
@@ -137,12 +147,7 @@ impl LogEvent {
             Self::RolloutHalted { generation } => {
                 log.line(Level::Error, "reload.halted", &[("generation", number(generation.0))]);
             }
-            Self::Ended { slot, side: _, pid, generation, status, ending, is_baseline: _ } => {
-                let (level, event) = ended(*ending, *status, running.is_some());
-                let mut pairs = worker(slot, pid, generation).to_vec();
-                pairs.push(("status", Value::Display(status)));
-                write_with_request(log, level, event, pairs, running);
-            }
+            Self::Ended { .. } => self.write_end(log, running),
             Self::Scaled { workers } => {
                 write_workers(log, Level::Info, "server.scaled", *workers);
             }
@@ -156,6 +161,23 @@ impl LogEvent {
                 log.line(Level::Critical, "server.crash_loop", &pairs);
             }
         }
+    }
+
+    /// Writes the line about the end of a worker: what it was running, and what its clients got.
+    fn write_end(&self, log: &Log, running: Option<&RunningRequest>) {
+        let Self::Ended { slot, pid, generation, status, ending, answered, .. } = self else {
+            return;
+        };
+        let (level, event) = ended(*ending, *status, running.is_some());
+        let mut pairs = worker(slot, pid, generation).to_vec();
+        pairs.push(("status", Value::Display(status)));
+        if running.is_some() {
+            pairs.push(("answered", answered.running.map_or(Value::Text("no"), number)));
+        }
+        if answered.count > 0 {
+            pairs.push(("victims", number(answered.count)));
+        }
+        write_with_request(log, level, event, pairs, running);
     }
 }
 
@@ -251,12 +273,12 @@ mod tests {
     use super::*;
 
     /// Returns the log line for the end of a worker that was asked to exit.
-    fn left(running: Option<&RunningRequest>) -> String {
+    fn left(running: Option<&RunningRequest>, answered: Answered) -> String {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let log = Log::new(Level::Info, LogFormat::Text, writer.into());
         let (slot, side, pid, generation) = (SlotId(0), Side::A, Pid(71), Generation(1));
-        let (status, ending) = (ExitStatus::Code(9), Ending::Asked);
-        LogEvent::Ended { slot, side, pid, generation, status, ending, is_baseline: false }
+        let (status, ending, is_baseline) = (ExitStatus::Code(9), Ending::Asked, false);
+        LogEvent::Ended { slot, side, pid, generation, status, ending, is_baseline, answered }
             .write(&log, running);
         drop(log);
         let mut line = String::new();
@@ -264,16 +286,27 @@ mod tests {
         line
     }
 
+    fn running() -> RunningRequest {
+        let (age, line) = (Duration::from_millis(97), "GET /work".to_owned());
+        RunningRequest { age, line, id: "7f".to_owned() }
+    }
+
     #[test]
     fn a_request_that_is_lost_with_an_exiting_worker_is_a_warning() {
-        let running = RunningRequest {
-            age: Duration::from_millis(97),
-            line: "GET /work".to_owned(),
-            id: "7f".to_owned(),
-        };
-        let line = left(Some(&running));
+        let line = left(Some(&running()), Answered::default());
         assert!(line.contains(" WARNING worker.exited ") && line.contains("GET /work"), "{line}");
-        assert!(left(None).contains(" INFO worker.exited "));
+        assert!(left(None, Answered::default()).contains(" INFO worker.exited "));
+    }
+
+    #[test]
+    fn the_line_says_what_the_client_of_the_running_request_got() {
+        let answered = Answered { count: 3, running: Some(504) };
+        let line = left(Some(&running()), answered);
+        assert!(line.contains(" answered=504 victims=3 "), "{line}");
+        let line = left(Some(&running()), Answered::default());
+        assert!(line.contains(" answered=no ") && !line.contains("victims"), "{line}");
+        let line = left(None, Answered { count: 1, running: None });
+        assert!(line.contains(" victims=1") && !line.contains("answered"), "{line}");
     }
 
     #[test]

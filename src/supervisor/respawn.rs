@@ -39,9 +39,18 @@ impl Supervisor {
         let places = self.slots.iter_mut().chain(spare).chain(&mut self.exiting);
         let Some(place) = places.into_iter().nth(index) else { return };
         let (id, side, generation) = (place.id(), place.side(), place.generation());
-        let ExitDetails { report, had_request, was_in_request, is_baseline } = details;
+        let ExitDetails { report, had_request, was_in_request, is_baseline, answered } = details;
         let Some(ending) = place.exited(had_request, now, &mut self.jitter) else { return };
-        self.log(LogEvent::Ended { slot: id, side, pid, generation, status, ending, is_baseline });
+        self.log(LogEvent::Ended {
+            slot: id,
+            side,
+            pid,
+            generation,
+            status,
+            ending,
+            is_baseline,
+            answered,
+        });
         match ending {
             Ending::Asked => {}
             Ending::Died | Ending::Hung | Ending::BootFailed => {

@@ -16,14 +16,19 @@ from support.wire import Ended, Wire
 
 KILLS = 60
 CLIENTS = 16
+PIECE = b"x" * 65536
 
 
-def check_victim(wire, status, body):
-    """The client gets a whole response without any detail, and then the end of the connection."""
+def check_victim(sharing, wire, status, body):
+    """The client gets a whole response without any detail but its ID, then the end; the log and the metrics say so."""
     answer = wire.response()
     assert (answer.status, answer.body, answer.is_whole) == (status, body, True)
     assert (answer.field("Connection"), answer.field("Content-Length")) == ("close", str(len(body)))
     assert_ends_orderly(wire)
+    request_id = answer.field("X-Request-Id")
+    assert len(request_id) == 24
+    sharing.server.wait_for(WORKER_DIED, answered=status, victims=1, request_id=request_id)
+    assert (sharing.gauge("resp_victim"), sharing.gauge("req_killed")) == (1, 1)
 
 
 # --- Death ---
@@ -39,7 +44,7 @@ def test_kill_9_costs_the_request_that_ran_and_its_client_gets_502(serve_sharing
     since = sharing.server.position()
     killed = sharing.hang(victim, gate, inbox)
     os.kill(killed, signal.SIGKILL)
-    check_victim(victim, 502, b"Bad Gateway\n")
+    check_victim(sharing, victim, 502, b"502 Bad Gateway\n")
     for wire in idle:
         assert sharing.worker_of(wire) != killed
     sharing.server.wait_for(WORKER_READY, since=since)
@@ -69,7 +74,7 @@ def test_the_client_of_a_request_that_hangs_gets_504(serve_sharing, inbox):
     since = sharing.server.position()
     victim.get(sharing.named(f"/stubborn?notify={inbox.path}"))
     killed = int(inbox.receive())
-    check_victim(victim, 504, b"Gateway Timeout\n")
+    check_victim(sharing, victim, 504, b"504 Gateway Timeout\n")
     for wire in idle:
         assert sharing.worker_of(wire) != killed
     sharing.server.wait_for(WORKER_READY, since=since)
@@ -87,6 +92,23 @@ def test_a_response_that_had_begun_ends_without_a_second_one(serve_sharing, gate
     assert head.startswith(b"HTTP/1.1 200 OK\r\n") and (body, was_reset) == (b"6\r\nfirst\n\r\n", False)
     for wire in idle:
         sharing.worker_of(wire)
+    sharing.server.wait_for(WORKER_DIED, answered="no")
+    assert (sharing.gauge("resp_victim"), sharing.gauge("req_killed")) == (0, 1)
+    sharing.assert_each_executed_once()
+
+
+def test_a_client_that_still_sends_its_body_reads_its_502(serve_sharing):
+    sharing = serve_sharing(workers=3)
+    victim, other = sharing.pool(2)
+    victim.send(f"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: {64 * len(PIECE)}\r\n\r\n").send(PIECE)
+    sharing.wait_for_shared(1, being_served=1)
+    for pid in sharing.server.worker_pids():
+        os.kill(pid, signal.SIGKILL)
+    victim.response()
+    for _ in range(32):
+        victim.send(PIECE)
+    sharing.worker_of(other)
+    assert sharing.gauge("resp_victim") == 1
     sharing.assert_each_executed_once()
 
 
@@ -111,8 +133,8 @@ def test_requests_behind_the_one_that_ran_are_not_executed(serve_sharing, gate, 
     victim.get("/slow?ms=0&id=behind").get("/slow?ms=0&id=behind")
     os.kill(killed, signal.SIGKILL)
     answer = victim.response()
-    assert (answer.status, answer.body, answer.field("Connection")) == (502, b"Bad Gateway\n", "close")
-    assert victim.to_end()[0] == b""
+    assert (answer.status, answer.body, answer.field("Connection")) == (502, b"502 Bad Gateway\n", "close")
+    assert_ends_orderly(victim)
     sharing.worker_of(other)
     sharing.assert_each_executed_once()
 
@@ -146,7 +168,7 @@ def behind_nginx(serve_sharing, tmp_path, make_gate, inbox):
 
 @pytest.mark.parametrize(
     ("target", "status", "body"),
-    [("/gate?gate={gate}&", 502, b"Bad Gateway\n"), ("/stubborn?", 504, b"Gateway Timeout\n")],
+    [("/gate?gate={gate}&", 502, b"502 Bad Gateway\n"), ("/stubborn?", 504, b"504 Gateway Timeout\n")],
     ids=["killed", "hung"],
 )
 def test_victims_behind_nginx_get_the_answer_of_the_server(behind_nginx, gate, inbox, target, status, body):
@@ -276,7 +298,7 @@ def test_a_large_pool_survives_a_kill_and_a_reload_while_a_worker_hangs(serve_sh
     pool = sharing.pool(300)
     killed = sharing.hang(first[1], gates[1], inbox)
     os.kill(killed, signal.SIGKILL)
-    check_victim(first[1], 502, b"Bad Gateway\n")
+    check_victim(sharing, first[1], 502, b"502 Bad Gateway\n")
     gates[0].open()
     assert first[0].response().status == 200
     since = sharing.server.position()

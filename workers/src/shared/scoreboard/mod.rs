@@ -90,6 +90,8 @@ counters! {
     ReqAbandoned, "req.abandoned",
         "Complete requests that did not reach the application, because the client left or the worker exited.";
     ReqKilled, "req.killed", "Requests that were running when their worker died.";
+    RespVictim, "resp.victim",
+        "Clients that got a 502 or 504 from the supervisor, because the worker that had their request died.";
     ReqHeaderDropped, "req.header.dropped", "Header fields dropped because of an underscore in their name.";
     RespStatus1xx, "resp.status.1xx", "Interim responses sent: 100 Continue.";
     RespStatus2xx, "resp.status.2xx", "Responses with a status from 200 to 299.";

@@ -1,15 +1,14 @@
 """Starts, observes and stops a server, and puts load on it."""
 
-import contextlib
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
+
+from bench_session import Failed, Session, free_port, stat_fields
 
 SCRIPTS = Path(__file__).resolve().parent
 PLACE = SCRIPTS.parent / "target/bench"  # the environment, what servers write, and the results
@@ -20,8 +19,6 @@ STATIC = PLACE / "static"
 
 WITHOUT_COMMAND_LINE = ("freastal", "fastwsgi", "fastpysgi", "bjoern")
 PEERS = (*WITHOUT_COMMAND_LINE, "granian", "gunicorn", "peregrine")
-START_SECONDS = 20
-STOP_SECONDS = 10
 
 
 class Cpus(NamedTuple):
@@ -29,10 +26,6 @@ class Cpus(NamedTuple):
 
     server: int
     load: int
-
-
-class Failed(Exception):
-    """A server did not start, or gave a wrong response."""
 
 
 class Variant(NamedTuple):
@@ -89,57 +82,31 @@ def command(variant, case, port):
     return [python, "-m", name, *own, *variant.options, *options, f"bench_apps:{case.app}"]
 
 
-class Server:
-    """A running server in its own session, by which all its processes are found."""
+class Server(Session):
+    """A running server, and the load on it."""
 
     def __init__(self, variant, case, cpus, wrapper=(), patience=1):
-        self.case, self.cpus, self.patience = case, cpus, patience
-        self.port = free_port()
-        self.log = PLACE / f"{variant.name}.log".replace(" ", "-")
-        environment = {
-            **os.environ,
-            "BENCH_FILE": str(FILE),
-            "BENCH_STATIC": str(STATIC),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONHASHSEED": "0",  # for the same order of dictionaries in each run
-            "PYTHONPATH": os.pathsep.join(filter(None, [variant.pythonpath, str(SCRIPTS)])),
-        }
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                [*wrapper, *command(variant, case, self.port)],
-                cwd=PLACE,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=lambda: os.sched_setaffinity(0, {cpus.server}),
-            )
-        try:
-            self.wait_until_it_answers(START_SECONDS * patience)
-        except BaseException:
-            self.stop()
-            raise
+        self.case, self.cpus = case, cpus
+        port = free_port()
+        super().__init__(
+            [*wrapper, *command(variant, case, port)],
+            port,
+            PLACE / f"{variant.name}.log".replace(" ", "-"),
+            environment={
+                **os.environ,
+                "BENCH_FILE": str(FILE),
+                "BENCH_STATIC": str(STATIC),
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTHONHASHSEED": "0",  # for the same order of dictionaries in each run
+                "PYTHONPATH": os.pathsep.join(filter(None, [variant.pythonpath, str(SCRIPTS)])),
+            },
+            cwd=PLACE,
+            cpus={cpus.server},
+            patience=patience,
+        )
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.stop()
-
-    def wait_until_it_answers(self, seconds):
+    def check(self):
         """Checks one response and its size."""
-        deadline = time.monotonic() + seconds
-        while True:
-            if self.process.poll() is not None:
-                raise Failed(f"ended at its start, see {self.log}")
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise Failed(f"does not listen after {seconds} s, see {self.log}") from None
-                time.sleep(0.02)
         answer = self.send("--requests", "1", connections=1)
         if answer["body_bytes"] != self.case.body_bytes:
             raise Failed(f"answers {answer['body_bytes']} bytes, not {self.case.body_bytes}")
@@ -176,45 +143,6 @@ class Server:
     def cpu_seconds(self):
         """Returns the CPU time of all processes of the server."""
         return sum(cpu_seconds(pid) for pid in self.pids())
-
-    def pids(self):
-        """Returns all processes of the session, the first one first."""
-        found = []
-        for entry in os.listdir("/proc"):
-            if entry.isdigit() and session(entry) == self.process.pid:
-                found.append(int(entry))
-        return sorted(found, key=lambda pid: (pid != self.process.pid, pid))
-
-    def stop(self):
-        """Stops the server, and kills what is left."""
-        self.process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(STOP_SECONDS * self.patience)
-        for pid in self.pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-
-
-def free_port(kind=socket.SOCK_STREAM):
-    """Returns an unused port."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def stat_fields(pid):
-    """Returns the fields of /proc/PID/stat from the third on, or none if the process is gone: proc_pid_stat(5)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-
-
-def session(pid):
-    """Returns the session of a process."""
-    fields = stat_fields(pid)
-    return int(fields[3]) if fields else None
 
 
 def cpu_seconds(pid):

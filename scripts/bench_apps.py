@@ -1,6 +1,7 @@
 """The measured applications, each with as little Python as possible."""
 
 import os
+import time
 
 PLAIN = ("Content-Type", "text/plain")
 GREETING = b"Hello, World!"
@@ -49,6 +50,14 @@ def items(environ, start_response):
     start_response("200 OK", [PLAIN])
     for _ in range(100):
         yield ITEM
+
+
+def sleep(environ, start_response):
+    """Sleeps for the microseconds that the path ends with. The body is the process that has served the request."""
+    time.sleep(int(environ["PATH_INFO"].rpartition("/")[2]) / 1e6)
+    body = b"%d" % os.getpid()
+    start_response("200 OK", [PLAIN, ("Content-Length", str(len(body)))])
+    return [body]
 
 
 def flask_hello():

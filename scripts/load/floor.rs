@@ -54,6 +54,8 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     // Accepted sockets inherit this option.
     SockRef::from(&listener).set_tcp_nodelay(true)?;
+    // BBR would pace the connections (see `listener/tcp.rs`). Every process may choose Reno.
+    SockRef::from(&listener).set_tcp_congestion(b"reno")?;
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
     let workload = Workload::of(options.kind);

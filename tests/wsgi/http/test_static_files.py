@@ -3,7 +3,9 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from email.parser import BytesParser
+from pathlib import Path
 
 import pytest
 from support.server import EXIT_CONFIGURATION, EXIT_USAGE, PATIENCE_S, Server, run
@@ -203,6 +205,38 @@ def test_a_change_of_a_small_file_shows_within_seconds(serve, connect, tmp_path)
     (tmp_path / "deleted").unlink()
     wait_until(lambda: fetch(wire, "/s/changed").body == b"new")
     wait_until(lambda: fetch(wire, "/s/deleted").status == 404)
+
+
+@pytest.mark.smoke
+def test_a_change_of_a_larger_file_shows_and_it_is_closed_soon(serve, connect, tmp_path):
+    old, new = b"o" * 3_000_000, b"n" * 2_000_000
+    for name in ("replaced", "shortened", "deleted"):
+        (tmp_path / name).write_bytes(old)
+    server = serve("plain:app", "--static", f"/s={tmp_path}").ready()
+    wire, slow = connect(server), connect(server, receive_buffer_bytes=4096).get("/s/deleted")
+    assert slow.head()[0] == 200
+    for name in ("replaced", "shortened", "deleted", "replaced"):
+        assert fetch(wire, f"/s/{name}").body == old
+    (tmp_path / "next").write_bytes(new)
+    os.replace(tmp_path / "next", tmp_path / "replaced")
+    os.truncate(tmp_path / "shortened", 100_000)
+    (tmp_path / "deleted").unlink()
+    # A file system with coarse times may tell a change from the last one only a moment later.
+    wait_until(lambda: fetch(wire, "/s/replaced").body == new)
+    wait_until(lambda: fetch(wire, "/s/deleted").status == 404)
+    wait_until(lambda: fetch(wire, "/s/shortened").body == old[:100_000])
+    assert slow.exactly(len(old)) == old, "a response that has begun keeps its file"
+    [worker] = server.worker_pids()
+    wait_until(lambda: not [path for path in open_paths(worker) if path.startswith(str(tmp_path))])
+
+
+def open_paths(pid):
+    """Returns the paths of a process's descriptors, without its directory of static files."""
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.append(os.readlink(link))
+    return [path for path in found if not os.path.isdir(path)]
 
 
 def test_the_longest_prefix_wins_and_a_mount_ends_at_a_slash(serve, connect, tmp_path):

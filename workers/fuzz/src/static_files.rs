@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{File, create_dir, write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -93,7 +94,8 @@ fn check_answer(answer: FileAnswer<'_>, is_head: bool, sizes: &BTreeMap<u64, u64
         }
         FileContent::File(body) => {
             assert!(!is_head, "HEAD has no body");
-            let inode = File::from(body.fd).metadata().expect("an open file").ino();
+            let file = body.file.as_fd().try_clone_to_owned().expect("an open file");
+            let inode = File::from(file).metadata().expect("an open file").ino();
             let size = *sizes.get(&inode).expect("a file of the mount");
             let length = match body.parts {
                 FileParts::One(range) if status == 200 => {

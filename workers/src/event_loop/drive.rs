@@ -28,6 +28,7 @@ use crate::shared::fd::{self, Io};
 use crate::shared::log::Log;
 use crate::shared::scoreboard::{Counter, WorkerEntry};
 use crate::shared::socket_name::SocketName;
+use crate::static_files::SharedFile;
 
 use body_length::{RequestLine, note_fate, note_missing, note_surplus};
 
@@ -405,7 +406,8 @@ fn begin_reply<B: AppBody>(
             stream.first.map_or(ItemFate::Queued, |first| conn.push_item(first))
         }
         Content::File(span) => {
-            client.send_file(FileTransfer::new(span.file, None), Some(span.owner), record);
+            let transfer = FileTransfer::new(SharedFile::new(span.file), None);
+            client.send_file(transfer, Some(span.owner), record);
             let conn = client.conn_mut();
             conn.begin_reply(reply.head, Some(span.length), rules);
             conn.push_file(span.offset, span.length)

@@ -15,6 +15,8 @@
 //! 8 MB of a cold file from the same worker waits for 0.1 ms (median) and 6.8 ms (maximum), as on an idle worker. Without
 //! looking it waits for 398 ms and 1624 ms.
 //!
+//! What one response has found in the page cache, others that send the same open file take for granted for a second.
+//!
 //! Each client that waits requests the same read-ahead. The kernel reads only pages that are neither there nor on their
 //! way, so the disk is read once. A deadline does not end the wait, because the peer has no part in it.
 //!
@@ -22,12 +24,13 @@
 //! forgets pages that it read together at about the same time. A page in between may be missing, and then sendfile(2)
 //! waits for that one block.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::http::Multipart;
-use crate::process::fork_guard::GuardedFd;
 use crate::shared::fd::file::{self, Cached};
+use crate::static_files::SharedFile;
 
 /// How long a client waits before the loop looks again whether the disk has delivered.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(2);
@@ -42,7 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A file that is being sent.
 pub struct FileTransfer {
-    file: GuardedFd<OwnedFd>,
+    file: Rc<SharedFile>,
     /// The parts that follow, if there are several.
     pub(super) further: Option<Box<Multipart>>,
     /// Up to where the file was found in the page cache.
@@ -69,8 +72,8 @@ pub(super) enum Presence {
 
 impl FileTransfer {
     /// A file of which nothing is sent yet.
-    pub fn new(file: OwnedFd, further: Option<Box<Multipart>>) -> Self {
-        Self { file: GuardedFd::new(file), further, cached_until: 0, wait: None }
+    pub fn new(file: Rc<SharedFile>, further: Option<Box<Multipart>>) -> Self {
+        Self { file, further, cached_until: 0, wait: None }
     }
 
     /// The file.
@@ -88,7 +91,13 @@ impl FileTransfer {
         if offset < self.cached_until {
             return Presence::Here { length: length.min(self.cached_until - offset) };
         }
+        if let Some(until) = self.file.cached_until(offset, now) {
+            self.cached_until = until.min(offset + length);
+            self.wait = None;
+            return Presence::Here { length: self.cached_until - offset };
+        }
         if is_cached(self.file(), offset, length) {
+            self.file.found(offset, length, now);
             self.cached_until = offset + length;
             self.wait = None;
             return Presence::Here { length };
@@ -139,7 +148,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.set_len(8192).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, &[b'x'; 8192], 0).unwrap();
-        let mut transfer = FileTransfer::new(file.into(), None);
+        let mut transfer = FileTransfer::new(SharedFile::new(file.into()), None);
         let now = Instant::now();
         assert_eq!(transfer.look(0, 4096, now), Presence::Here { length: 4096 });
         assert_eq!(transfer.look(1000, 4096, now), Presence::Here { length: 3096 });

@@ -55,7 +55,7 @@ impl Tag {
         let mut room = [0; TAG_BYTES];
         let mut rest = &mut room[..];
         let (dash, coding) = coding.map_or(("", ""), |coding| ("-", coding.name()));
-        let FileStatus { size, modified, modified_ns } = status;
+        let FileStatus { size, modified, modified_ns, .. } = status;
         write!(rest, "\"{modified:x}.{modified_ns:x}-{size:x}{dash}{coding}\"")
             .expect("three numbers of at most 16 digits and a name of 4 letters fit");
         let length = TAG_BYTES - rest.len();

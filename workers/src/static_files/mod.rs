@@ -11,6 +11,7 @@
 //! | compressed file beside it, if the client accepts one | `representation` |
 //! | preconditions and ranges to a head and the parts of the file | `response` |
 //! | a small file that was read a moment ago to the same file | `small_files` |
+//! | a larger one that was opened a moment ago to the same file | `open_files`, `shared_file` |
 //! | a head of the application to the relative name of a file | `named_file` |
 //!
 //! **Who owns the directories.** Each worker opens them when it starts, as the user that it runs as, and keeps them to
@@ -20,29 +21,34 @@
 mod content_type;
 mod facts;
 mod named_file;
+mod open_files;
 mod representation;
 mod request;
 mod request_path;
 mod response;
 mod root;
+mod shared_file;
 mod small_files;
 
 use std::io;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Instant;
 
 use crate::http::{AcceptedCodings, ByteRange, Head, Multipart, ResponseHead, Status};
 use crate::settings::{FileSettings, Settings};
 
 use named_file::{named_file, named_path};
+use open_files::{KeptFile, OpenFiles};
 use representation::Representation;
 use request::Request;
 use request_path::{DecodedPath, below};
 use response::{Responder, Source};
-use root::Root;
-use small_files::{SmallFile, SmallFiles};
+use root::{OpenFile, Root};
+use small_files::{SMALL_BYTES, SmallFile, SmallFiles};
 
 pub use root::OpenError;
+pub use shared_file::SharedFile;
 
 /// A directory that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +67,7 @@ pub struct StaticFiles {
     /// SCRIPT_NAME: a proxy may leave it in front of the path, or not.
     root_path: Vec<u8>,
     small: SmallFiles,
+    larger: OpenFiles,
     responder: Responder,
 }
 
@@ -101,7 +108,7 @@ pub enum FileContent<'a> {
 /// A file or parts of it.
 pub struct FileBody {
     /// The open file.
-    pub fd: std::os::fd::OwnedFd,
+    pub file: Rc<SharedFile>,
     /// What of it is sent.
     pub parts: FileParts,
 }
@@ -145,6 +152,7 @@ impl StaticFiles {
             sendfile_root: sendfile_root.transpose()?,
             root_path: settings.root_path.clone().into_bytes(),
             small: SmallFiles::default(),
+            larger: OpenFiles::default(),
             responder: Responder::default(),
         }))
     }
@@ -172,35 +180,49 @@ impl StaticFiles {
         };
         let codings = AcceptedCodings::of(head, head_bytes);
         self.small.forget_old(instant);
-        let place = match self.small.find(local, codings) {
-            Some(place) => place,
-            None => {
-                let found = match Representation::open(&mount.root, name, codings, wall) {
-                    Ok(found) => found,
-                    Err(error) => {
-                        let (status, is_logged) = outcome(error);
-                        let path = mount.root.path.join(name);
-                        let problem = is_logged.then_some(FileProblem { path, error });
-                        return Some(responder.refuse(status, problem));
-                    }
-                };
-                let bytes = found.read_small();
-                let Representation { fd, facts } = found;
-                let Some(bytes) = bytes else {
-                    let source = Source::Open(fd);
-                    return Some(responder.respond(&request, method, source, &facts));
-                };
-                let head = responder.whole_head(&facts);
-                self.small.add(local, codings, SmallFile { facts, head, bytes }, instant)
+        self.larger.forget_old(instant);
+        if let Some(place) = self.small.find(local, codings) {
+            let file = self.small.at(place);
+            return Some(responder.respond(&request, method, Source::Read(file), &file.facts));
+        }
+        if let Some(index) = self.larger.find(local, codings) {
+            let kept = self.larger.at(index);
+            return Some(responder.respond(&request, method, Source::Kept(kept), &kept.facts));
+        }
+        let found = match Representation::open(&mount.root, name, codings, wall) {
+            Ok(found) => found,
+            Err(error) => {
+                let (status, is_logged) = outcome(error);
+                let path = mount.root.path.join(name);
+                let problem = is_logged.then_some(FileProblem { path, error });
+                return Some(responder.refuse(status, problem));
             }
         };
-        let file = self.small.at(place);
-        Some(responder.respond(&request, method, Source::Read(file), &file.facts))
+        let bytes = found.read_small();
+        let Representation { file: OpenFile { fd, status }, facts } = found;
+        if let Some(bytes) = bytes {
+            let head = responder.whole_head(&facts);
+            let small = SmallFile { facts, head, bytes };
+            let place = self.small.add(local, codings, small, instant);
+            let file = self.small.at(place);
+            return Some(responder.respond(&request, method, Source::Read(file), &file.facts));
+        }
+        let file = SharedFile::new(fd);
+        if facts.size <= SMALL_BYTES as u64 {
+            // It is kept in memory once it is in the page cache.
+            return Some(responder.respond(&request, method, Source::Open(file), &facts));
+        }
+        let head = responder.whole_head(&facts);
+        let kept = KeptFile { facts, head, file, status };
+        let index = self.larger.add(local, codings, kept, instant);
+        let kept = self.larger.at(index);
+        Some(responder.respond(&request, method, Source::Kept(kept), &kept.facts))
     }
 
-    /// Frees the memory of small files whose time is over.
+    /// Frees the memory of small files and closes the larger ones whose time is over.
     pub fn forget_old(&mut self, now: Instant) {
         self.small.forget_old(now);
+        self.larger.forget_old(now);
     }
 
     /// Opens nothing any more below a directory whose descriptor stands for something else now. Returns whether there is

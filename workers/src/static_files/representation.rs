@@ -1,17 +1,17 @@
 //! What is sent of a file: itself, or a compressed file beside it that the client accepts.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use super::content_type::{content_type, is_compressible};
 use super::facts::Facts;
-use super::root::{OpenError, Root};
+use super::root::{OpenError, OpenFile, Root};
 use super::small_files::SMALL_BYTES;
 use crate::http::AcceptedCodings;
 use crate::shared::fd::file::{Cached, read_cached};
 
 /// An open file, and what is known of it.
 pub(super) struct Representation {
-    pub(super) fd: OwnedFd,
+    pub(super) file: OpenFile,
     pub(super) facts: Facts,
 }
 
@@ -38,15 +38,15 @@ impl Representation {
             None => (root.open_file(name)?, None),
         };
         let facts = Facts::of(file.status, content_type, coding, varies, now);
-        Ok(Self { fd: file.fd, facts })
+        Ok(Self { file, facts })
     }
 
     /// All of it, if it is small and in the page cache.
     pub(super) fn read_small(&self) -> Option<Box<[u8]>> {
         let length = usize::try_from(self.facts.size).ok().filter(|&it| it <= SMALL_BYTES)?;
         let mut bytes = vec![0; length].into_boxed_slice();
-        let is_read =
-            length == 0 || read_cached(self.fd.as_fd(), &mut bytes, 0) == Cached::Bytes(length);
+        let is_read = length == 0
+            || read_cached(self.file.fd.as_fd(), &mut bytes, 0) == Cached::Bytes(length);
         is_read.then_some(bytes)
     }
 }

@@ -13,13 +13,15 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::content_type::content_type;
 use super::facts::{Facts, Tag};
+use super::open_files::KeptFile;
 use super::request::{Method, Request};
 use super::root::OpenFile;
+use super::shared_file::SharedFile;
 use super::small_files::SmallFile;
 use super::{FileAnswer, FileBody, FileContent, FileParts, FileProblem};
 use crate::http::multipart::content_range;
@@ -32,7 +34,9 @@ use crate::http::{
 /// Where the bytes of a file are.
 pub(super) enum Source<'a> {
     /// In a file.
-    Open(OwnedFd),
+    Open(Rc<SharedFile>),
+    /// In a file that is kept open, with the head of a response with all of it.
+    Kept(&'a KeptFile),
     /// In memory, with the head of a response with all of them.
     Read(&'a SmallFile),
 }
@@ -123,7 +127,7 @@ impl Responder {
             varies: false,
             named_by: Some(named_by),
         };
-        let source = Source::Open(file.fd);
+        let source = Source::Open(SharedFile::new(file.fd));
         match request.method() {
             Some(method) if named_by.status() == Status(200) => {
                 self.conditionally(request, method, source, &fields)
@@ -182,6 +186,7 @@ impl Responder {
     ) -> FileAnswer<'a> {
         let head = match &source {
             Source::Read(file) => &file.head,
+            Source::Kept(kept) => &kept.head,
             Source::Open(_) => {
                 self.start_whole(fields);
                 &self.head
@@ -230,11 +235,12 @@ impl Responder {
         add(&mut self.head, "Content-Type", multipart.content_type().as_bytes());
         add_length(&mut self.head, multipart.length());
         fields.add(&mut self.head, Extent::Part);
+        let several = |file, multipart| {
+            FileContent::File(FileBody { file, parts: FileParts::Several(Box::new(multipart)) })
+        };
         match source {
-            Source::Open(fd) => {
-                let parts = FileParts::Several(Box::new(multipart));
-                self.finish(FileContent::File(FileBody { fd, parts }))
-            }
+            Source::Open(file) => self.finish(several(file, multipart)),
+            Source::Kept(kept) => self.finish(several(Rc::clone(&kept.file), multipart)),
             Source::Read(file) => {
                 self.text.clear();
                 while let Some(piece) = multipart.next_piece() {
@@ -258,9 +264,11 @@ impl Responder {
 
 /// A part of a file, as the content of a response.
 fn of_source(source: Source<'_>, range: ByteRange) -> FileContent<'_> {
+    let one = |file| FileContent::File(FileBody { file, parts: FileParts::One(range) });
     match source {
         Source::Read(file) => FileContent::Bytes(within(&file.bytes, range)),
-        Source::Open(fd) => FileContent::File(FileBody { fd, parts: FileParts::One(range) }),
+        Source::Kept(kept) => one(Rc::clone(&kept.file)),
+        Source::Open(file) => one(file),
     }
 }
 

@@ -18,8 +18,8 @@ use crate::http::{AcceptedCodings, ResponseHead};
 
 /// The maximum length of a small file.
 pub(super) const SMALL_BYTES: usize = 16 * 1024;
-/// How long a file is sent from memory at most: for this long, a change of it may go unnoticed.
-const LIFETIME: Duration = Duration::from_secs(1);
+/// How long a file is kept at most: for this long, a change of it, or of its path, may go unnoticed.
+pub(super) const LIFETIME: Duration = Duration::from_secs(1);
 /// How much memory all files of a worker take at most.
 const ROOM_BYTES: usize = 1 << 20;
 /// What a file takes beside its content and its head: its entry in the tables, and what the allocator adds.
@@ -112,7 +112,7 @@ mod tests {
     }
 
     fn file(length: usize, varies: bool) -> SmallFile {
-        let status = FileStatus { size: length as u64, modified: 0, modified_ns: 0 };
+        let status = FileStatus { size: length as u64, ..FileStatus::default() };
         SmallFile {
             facts: Facts::of(status, "text/css".into(), None, varies, 0),
             head: ResponseHead::default(),

@@ -1,5 +1,6 @@
 use std::fs;
-use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -45,7 +46,7 @@ fn bytes_of(content: FileContent<'_>) -> Vec<u8> {
         FileContent::Bytes(bytes) => return bytes.to_vec(),
         FileContent::File(body) => body,
     };
-    let file = fs::File::from(body.fd);
+    let file = fs::File::from(body.file.as_fd().try_clone_to_owned().unwrap());
     let read = |range: ByteRange| {
         let mut bytes = vec![0; range.length.try_into().unwrap()];
         file.read_exact_at(&mut bytes, range.offset).unwrap();
@@ -474,6 +475,100 @@ fn a_change_of_a_small_file_shows_after_a_second() {
     site.instant += second;
     let got = site.get("/s/a.css", &["Accept-Encoding: gzip"]).unwrap();
     assert_eq!((got.text(), got.field("Content-Encoding")), ("gzip", Some("gzip")));
+}
+
+impl Site {
+    /// Waits until a change of a file gets another time than the last one.
+    fn wait_for_another_time(&self, name: &str) {
+        let changed = |path: &Path| {
+            let status = fs::metadata(path).unwrap();
+            (status.ctime(), status.ctime_nsec())
+        };
+        let (file, scratch) = (self.path(name), self.path("scratch"));
+        loop {
+            fs::write(&scratch, "").unwrap();
+            if changed(&scratch) > changed(&file) {
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_change_of_a_larger_file_shows_at_once() {
+    let (old, new) = ("o".repeat(SMALL_BYTES + 1), "n".repeat(SMALL_BYTES + 1));
+    // Each name with a change, and what a client gets then: neither time nor size tell that the file is another one.
+    type Change = fn(&Site, &Path, &str);
+    let changes: [(&str, Change, _); 6] = [
+        ("rewritten", |site, _, new| site.write("site/rewritten", new), (200, &*new)),
+        ("cut", |_, path, _| fs::write(path, "cut").unwrap(), (200, "cut")),
+        ("deleted", |_, path, _| fs::remove_file(path).unwrap(), (404, "404 Not Found\n")),
+        (
+            "replaced",
+            |site, path, new| {
+                site.write("next", new);
+                fs::rename(site.path("next"), path).unwrap();
+            },
+            (200, &*new),
+        ),
+        (
+            "moved",
+            |site, path, _| fs::rename(path, site.path("site/elsewhere")).unwrap(),
+            (404, "404 Not Found\n"),
+        ),
+        (
+            "forbidden",
+            |site, path, _| {
+                fs::remove_file(path).unwrap();
+                symlink(site.path("secret.txt"), path).unwrap();
+            },
+            (404, "404 Not Found\n"),
+        ),
+    ];
+    for (name, change, expected) in changes {
+        let mut site = Site::new();
+        let (path, url) = (format!("site/{name}"), format!("/s/{name}"));
+        site.write(&path, &old);
+        for _ in 0..2 {
+            assert_eq!(site.get(&url, &[]).unwrap().text(), old);
+        }
+        assert_eq!(site.files.larger.len(), 1, "the second request found the descriptor");
+        site.wait_for_another_time(&path);
+        change(&site, &site.path(&path), &new);
+        let got = site.get(&url, &[]).unwrap();
+        assert_eq!((got.status, got.text()), expected, "{name}");
+        assert_eq!(got.field("Content-Length"), Some(&*expected.1.len().to_string()));
+    }
+}
+
+#[test]
+fn permissions_of_a_larger_file_hold_at_once() {
+    let mut site = Site::new();
+    site.write("site/a", &"a".repeat(SMALL_BYTES + 1));
+    assert_eq!(site.status("/s/a"), Some(200));
+    site.wait_for_another_time("site/a");
+    fs::set_permissions(site.path("site/a"), fs::Permissions::from_mode(0o000)).unwrap();
+    let is_root = fs::File::open(site.path("site/a")).is_ok();
+    assert_eq!(site.status("/s/a"), Some(if is_root { 200 } else { 404 }));
+    assert_eq!(site.files.larger.len(), usize::from(is_root), "it was opened again");
+}
+
+#[test]
+fn another_path_to_a_larger_file_shows_after_a_second() {
+    let mut site = Site::new();
+    let text = |letter: &str| letter.repeat(SMALL_BYTES + 1);
+    site.write("site/a.css", &text("a"));
+    site.write("site/b.css", &text("b"));
+    symlink("a.css", site.path("site/link.css")).unwrap();
+    let first = |site: &mut Site, fields: &[&str]| site.get("/s/link.css", fields).unwrap().body[0];
+    assert_eq!(first(&mut site, &[]), b'a');
+    fs::remove_file(site.path("site/link.css")).unwrap();
+    symlink("b.css", site.path("site/link.css")).unwrap();
+    site.write("site/link.css.gz", &text("z"));
+    assert_eq!(first(&mut site, &[]), b'a');
+    assert_eq!(first(&mut site, &["Accept-Encoding: gzip"]), b'z', "nobody has requested it");
+    site.instant += Duration::from_secs(1);
+    assert_eq!(first(&mut site, &[]), b'b');
 }
 
 #[test]

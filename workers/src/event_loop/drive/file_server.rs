@@ -176,17 +176,19 @@ enum Begun<'s> {
 
 /// Reads a short file that is cached. Any other goes out by sendfile(2).
 fn begin_file(body: FileBody, scratch: &mut [u8]) -> Begun<'_> {
-    let FileBody { fd, parts } = body;
+    let FileBody { file, parts } = body;
     match parts {
         FileParts::One(range) => {
             let length = usize::try_from(range.length).unwrap_or(usize::MAX);
             if let Some(room) = scratch.get_mut(..length)
-                && read_cached(fd.as_fd(), room, range.offset) == Cached::Bytes(length)
+                && read_cached(file.as_fd(), room, range.offset) == Cached::Bytes(length)
             {
                 return Begun::Copied(room);
             }
-            Begun::Transfer(FileTransfer::new(fd, None), Some(range))
+            Begun::Transfer(FileTransfer::new(file, None), Some(range))
         }
-        FileParts::Several(further) => Begun::Transfer(FileTransfer::new(fd, Some(further)), None),
+        FileParts::Several(further) => {
+            Begun::Transfer(FileTransfer::new(file, Some(further)), None)
+        }
     }
 }

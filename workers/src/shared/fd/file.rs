@@ -15,7 +15,7 @@ use super::retry;
 const BENEATH: ResolveFlag = ResolveFlag::RESOLVE_BENEATH.union(ResolveFlag::RESOLVE_NO_MAGICLINKS);
 
 /// Which file a descriptor stands for. All eventfds have the same identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileId {
     device: libc::dev_t,
     inode: libc::ino_t,
@@ -62,15 +62,20 @@ pub fn open_beneath(dir: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno>
     retry(|| openat2(dir, name, how))
 }
 
-/// Size and time of a regular file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Size and times of a regular file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileStatus {
+    /// Which file it is.
+    pub id: FileId,
     /// In bytes.
     pub size: u64,
     /// When the file was last changed, in seconds since 1970; 0 for a time before.
     pub modified: u64,
     /// The nanoseconds of that second.
     pub modified_ns: u32,
+    /// When its content, permissions, owner or number of names were last changed, in the same way: seconds and
+    /// nanoseconds.
+    pub changed: (libc::time_t, libc::c_long),
 }
 
 /// Calls fstat(2); `None` for anything but a regular file.
@@ -78,9 +83,11 @@ pub fn regular_status(file: BorrowedFd<'_>) -> Result<Option<FileStatus>, Errno>
     let status = fstat(file)?;
     let kind = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT;
     Ok((kind == SFlag::S_IFREG).then(|| FileStatus {
+        id: FileId { device: status.st_dev, inode: status.st_ino },
         size: u64::try_from(status.st_size).unwrap_or(0),
         modified: u64::try_from(status.st_mtime).unwrap_or(0),
         modified_ns: u32::try_from(status.st_mtime_nsec).unwrap_or(0),
+        changed: (status.st_ctime, status.st_ctime_nsec),
     }))
 }
 

@@ -4,6 +4,8 @@ pub mod connection_table;
 pub mod fd;
 pub mod identity;
 pub mod log;
+pub mod path_info;
+pub mod request_key;
 pub mod scoreboard;
 mod shared_memory;
 pub mod socket_name;

@@ -114,7 +114,8 @@ mod tests {
         assert!(mapping.at::<Header>(header + 1).is_none());
         assert!(mapping.at::<Header>(2 * header).is_none());
         assert!(mapping.at::<Header>(usize::MAX).is_none());
-        assert!(mapping.at::<WorkerEntry>(0).is_none());
+        let short = Mapping::anonymous(size_of::<WorkerEntry>() - 128).unwrap();
+        assert!(short.at::<WorkerEntry>(0).is_none());
     }
 
     #[test]

@@ -6,7 +6,6 @@
 
 mod forwarded;
 
-use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use pyo3::prelude::*;
@@ -23,6 +22,7 @@ use crate::application::{Request, RequestBody};
 use crate::connection::TlsInfo;
 use crate::http::{Framing, Version};
 use crate::settings::Settings;
+use crate::shared::path_info::{below_root, percent_decoded};
 use crate::shared::socket_name::SocketName;
 
 /// Maximum bytes of a field value that is cached for the next request with the same value.
@@ -399,45 +399,6 @@ fn split_host(host: &[u8]) -> (&[u8], &[u8]) {
     match host[after_brackets..].iter().position(|&byte| byte == b':') {
         Some(colon) => (&host[..after_brackets + colon], &host[after_brackets + colon + 1..]),
         None => (host, b""),
-    }
-}
-
-/// Decodes `%XX` once. A `%` without two hex digits after it stays as it is.
-fn percent_decoded(path: &[u8]) -> Cow<'_, [u8]> {
-    if memchr::memchr(b'%', path).is_none() {
-        return Cow::Borrowed(path);
-    }
-    let mut decoded = Vec::with_capacity(path.len());
-    let mut rest = path;
-    while let Some(at) = memchr::memchr(b'%', rest) {
-        decoded.extend_from_slice(&rest[..at]);
-        let digits = rest.get(at + 1..at + 3).and_then(|pair| Some((hex(pair[0])?, hex(pair[1])?)));
-        match digits {
-            Some((high, low)) => {
-                decoded.push(high << 4 | low);
-                rest = &rest[at + 3..];
-            }
-            None => {
-                decoded.push(b'%');
-                rest = &rest[at + 1..];
-            }
-        }
-    }
-    decoded.extend_from_slice(rest);
-    Cow::Owned(decoded)
-}
-
-/// Returns the value of a hex digit.
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
-}
-
-/// Returns the path below SCRIPT_NAME, or the whole path if it is not below: this supports proxies that strip the
-/// prefix and proxies that do not.
-fn below_root<'a>(path: &'a [u8], root_path: &[u8]) -> &'a [u8] {
-    match path.strip_prefix(root_path) {
-        Some(rest) if rest.is_empty() || rest.starts_with(b"/") => rest,
-        Some(_) | None => path,
     }
 }
 

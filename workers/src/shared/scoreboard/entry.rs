@@ -11,6 +11,8 @@
 //! | worker | from start to exit | everything else |
 //! | supervisor | after it reaped the worker | the counters, for what died with the worker |
 
+mod keyed_request;
+
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -18,6 +20,8 @@ use crate::shared::identity::Generation;
 use crate::shared::scoreboard::cell::{Moment, bump, whole_us};
 use crate::shared::scoreboard::request_line::{RequestIdCell, RequestLineCell};
 use crate::shared::scoreboard::{Counter, Counters, Histogram};
+
+pub use keyed_request::KeyedRequest;
 
 /// The command word: what the supervisor wants a worker to do. Commands are ordered by strictness, and only `Serve`
 /// ever takes one back.
@@ -90,6 +94,8 @@ struct State {
     /// Shared connections that were claimed and released; cumulative, like the counters.
     claimed: AtomicU64,
     released: AtomicU64,
+    /// The key of the last request whose line was cut; 0 if it has none.
+    long_request: AtomicU64,
 }
 
 impl WorkerEntry {
@@ -113,6 +119,7 @@ impl WorkerEntry {
                 busy_us: AtomicU64::new(0),
                 claimed: AtomicU64::new(0),
                 released: AtomicU64::new(0),
+                long_request: AtomicU64::new(0),
             },
             request_line: RequestLineCell::new(),
             request_id: RequestIdCell::new(),
@@ -142,6 +149,7 @@ impl WorkerEntry {
         self.state.request_start.set(None);
         self.state.exit_start.set(None);
         self.state.extended.set(None);
+        self.state.long_request.store(0, Ordering::Relaxed);
         self.request_line.clear();
         self.request_id.clear();
         self.state.ready.store(0, Ordering::Release);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::shared::identity::Generation;
 use crate::shared::scoreboard::cell::Moment;
 use crate::shared::scoreboard::counters::Counters;
+use crate::shared::scoreboard::quarantine::QuarantineTable;
 
 /// The part of the scoreboard that all workers share. The supervisor writes it.
 #[repr(C, align(128))]
@@ -17,6 +18,8 @@ pub struct Header {
     drain_deadline: Moment,
     /// The counters of the supervisor itself.
     pub counters: Counters,
+    /// The requests that workers refuse for a while.
+    pub quarantine: QuarantineTable,
 }
 
 impl Header {
@@ -28,6 +31,7 @@ impl Header {
             shares_listeners: AtomicU32::new(0),
             drain_deadline: Moment::none(),
             counters: Counters::new(),
+            quarantine: QuarantineTable::new(),
         }
     }
 

@@ -8,6 +8,7 @@ pub mod entries;
 pub mod entry;
 pub mod header;
 pub mod histogram;
+pub mod quarantine;
 mod request_line;
 
 pub use counters::Counters;
@@ -17,6 +18,7 @@ pub use entries::{Scoreboard, Side};
 pub use entry::{Command, WorkerEntry};
 pub use header::{Header, ServerState};
 pub use histogram::Histogram;
+pub use quarantine::QuarantineTable;
 
 /// One line per counter: variant, statsd name without the prefix, the value of its tag `reason` if it has one, and
 /// meaning. Counters of the same name have different reasons but one meaning, and stand together.

@@ -33,6 +33,9 @@ impl<const WORDS: usize> TextCell<WORDS> {
         }
     }
 
+    /// The maximum length; longer texts are cut.
+    pub(super) const BYTES: usize = WORDS * WORD_BYTES;
+
     /// Writes the parts, one after the other. There is one writer at a time.
     #[inline]
     pub(super) fn write(&self, parts: &[&[u8]]) {
@@ -93,6 +96,11 @@ impl<const WORDS: usize> TextCell<WORDS> {
 
     /// The text; `None` if it changes all the time.
     pub(super) fn read(&self) -> Option<String> {
+        self.read_bytes().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The bytes of the text; `None` if it changes all the time.
+    pub(super) fn read_bytes(&self) -> Option<Vec<u8>> {
         for _ in 0..MAX_ATTEMPTS {
             let before = self.sequence.load(Ordering::Acquire);
             let mut line = [[0; WORD_BYTES]; WORDS];
@@ -104,7 +112,7 @@ impl<const WORDS: usize> TextCell<WORDS> {
             fence(Ordering::Acquire);
             let after = self.sequence.load(Ordering::Relaxed);
             if before == after && before.is_multiple_of(2) {
-                return Some(String::from_utf8_lossy(&line.as_flattened()[..len]).into_owned());
+                return Some(line.as_flattened()[..len].to_vec());
             }
             std::hint::spin_loop();
         }

@@ -61,13 +61,6 @@ fn the_path_is_decoded_once_and_the_query_is_not() {
 }
 
 #[test]
-fn a_percent_sign_without_two_hex_digits_stays() {
-    assert_eq!(&percent_decoded(b"/%zz%4/%")[..], b"/%zz%4/%");
-    assert_eq!(&percent_decoded(b"%%41%4a%4A")[..], b"%AJJ");
-    assert_eq!(&percent_decoded(b"/%+1")[..], b"/%+1");
-}
-
-#[test]
 fn the_query_is_an_empty_string_without_one() {
     let mut app = App::showing("environ['QUERY_STRING']");
     assert_eq!(app.text("/", ""), "''");

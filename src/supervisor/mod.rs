@@ -41,6 +41,7 @@ pub mod health;
 pub mod interruption;
 pub mod log_event;
 mod preparation;
+pub mod quarantine;
 mod reload_outcome;
 mod respawn;
 pub mod restart_storm;

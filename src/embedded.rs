@@ -93,6 +93,7 @@ pub fn serve<A: Application>(plan: Plan, app: &mut A) -> io::Result<()> {
         access_log: None,
         tls: None,
         group: None,
+        request_keys: None,
         ticker: Some(Box::new(Tick(Rc::clone(&metering)))),
     };
     let served = worker::run_embedded(init, app);

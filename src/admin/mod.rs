@@ -10,6 +10,7 @@
 //! | `connection` | one request and its response, as a state machine without I/O |
 //! | `verb` | the verbs, and the responses to those that change something |
 //! | `reload` | the response to a reload, and the clients that wait for it |
+//! | `quarantine` | the responses about requests in quarantine |
 //! | `readiness` | what `/readyz` requires of workers and accept queue |
 //! | `status` | the responses of the probes and of `/status` |
 //! | `prometheus` | the text of `/metrics` |
@@ -21,6 +22,7 @@
 mod acceptor;
 pub mod connection;
 pub mod prometheus;
+pub mod quarantine;
 pub mod readiness;
 pub mod reload;
 pub mod status;

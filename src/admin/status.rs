@@ -11,9 +11,11 @@ use arctos_worker::shared::identity::{Generation, SlotId};
 use serde_json::{Value, json};
 
 use super::AdminResponse;
+use super::quarantine::{self, QuarantineStatus};
 use crate::supervisor::log_event::RunningRequest;
 use crate::supervisor::slot::SlotState;
 use crate::supervisor::{ReloadOutcome, ReloadStep, ServiceState};
+use crate::system::duration::seconds;
 use crate::system::pid::Pid;
 
 /// The values of the probes.
@@ -47,6 +49,8 @@ pub struct ServerStatus {
     /// The accept queue; `None` without a TCP listener.
     pub backlog: Option<AcceptQueue>,
     pub reload: ReloadStatus,
+    /// The requests in quarantine; `None` without `--quarantine`.
+    pub quarantine: Option<QuarantineStatus>,
     /// The slots in order, without empty ones, and beside them the worker that replaces another or is being replaced.
     pub workers: Vec<WorkerStatus>,
 }
@@ -166,6 +170,7 @@ pub fn json(status: &ServerStatus) -> String {
         "admin": status.admin,
         "backlog": status.backlog.map(|queue| json!({ "len": queue.len, "max": queue.max })),
         "reload": reload(&status.reload),
+        "quarantine": quarantine::summary(status.quarantine.as_ref()),
         "workers": status.workers.iter().map(worker).collect::<Vec<_>>(),
     });
     format!("{object:#}\n")
@@ -220,11 +225,6 @@ fn state(state: SlotState) -> &'static str {
     }
 }
 
-/// Rounds to milliseconds; more digits would be noise.
-fn seconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1000.0).round() / 1000.0
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
@@ -247,6 +247,7 @@ mod tests {
             admin: vec!["unix:/run/a.sock".to_owned()],
             backlog: Some(AcceptQueue { len: 3, max: 2048 }),
             reload: ReloadStatus::Idle,
+            quarantine: None,
             workers: Vec::new(),
         }
     }
@@ -278,7 +279,7 @@ mod tests {
                 "state_s": 60.1,
                 "workers_target": 2, "workers_ready": 1, "listen": ["http://127.0.0.1:8000"],
                 "admin": ["unix:/run/a.sock"], "backlog": { "len": 3, "max": 2048 },
-                "reload": { "state": "idle" }, "workers": [],
+                "reload": { "state": "idle" }, "quarantine": null, "workers": [],
             })
         );
         assert_eq!(response(&status()).content_type, "application/json");

@@ -4,16 +4,19 @@
 //! | path | method | effect |
 //! |---|---|---|
 //! | `/livez`, `/readyz`, `/status`, `/metrics` | GET, HEAD | shows something; the query is ignored |
+//! | `/quarantine` | GET, HEAD | shows the requests in quarantine; the query is ignored |
 //! | `/reload`, `/reload?wait=1` | POST | like HUP; with `wait`, the response comes when the reload has ended |
 //! | `/stop`, `/stop?quick=1` | POST | like TERM; with `quick`, like INT |
 //! | `/scale?workers=N` | POST | like TTIN and TTOU |
 //! | `/dump?slot=N` | POST | makes a worker write its stack to the log |
 //! | `/recycle?slot=N` | POST | replaces one worker, once its replacement is ready |
+//! | `/release`, `/release?number=N` | POST | ends all quarantines, or one |
 //!
 //! Only a client that may signal the server may change it: the owner, over the unix socket. A POST that arrives
 //! in another way is refused by `connection`.
 
 use std::mem::discriminant;
+use std::num::NonZeroU16;
 
 use arctos_worker::shared::identity::SlotId;
 
@@ -33,6 +36,8 @@ pub enum Verb {
     Status,
     /// Shows the counters and gauges.
     Metrics,
+    /// Shows the requests in quarantine.
+    Quarantine,
     /// Reloads the configuration and the code.
     Reload {
         /// Whether the response comes when the reload has ended.
@@ -57,6 +62,11 @@ pub enum Verb {
     Recycle {
         /// The slot of the worker.
         slot: SlotId,
+    },
+    /// Ends quarantines.
+    Release {
+        /// The number of the quarantine; `None` ends all.
+        number: Option<NonZeroU16>,
     },
 }
 
@@ -95,6 +105,10 @@ enum Parameter {
     Switch {
         name: &'static str,
     },
+    /// A number from 1 to 65535; 0 if it is absent.
+    Optional {
+        name: &'static str,
+    },
     /// A number up to 65535, which is required.
     Number {
         name: &'static str,
@@ -105,7 +119,7 @@ enum Parameter {
 const SLOT: Parameter = Parameter::Number { name: "slot", minimum: 0 };
 
 /// All verbs.
-static SPECS: [Spec; 9] = [
+static SPECS: [Spec; 11] = [
     Spec { name: "livez", access: Access::Show, parameter: Parameter::None, verb: |_| Verb::Livez },
     Spec {
         name: "readyz",
@@ -124,6 +138,12 @@ static SPECS: [Spec; 9] = [
         access: Access::Show,
         parameter: Parameter::None,
         verb: |_| Verb::Metrics,
+    },
+    Spec {
+        name: "quarantine",
+        access: Access::Show,
+        parameter: Parameter::None,
+        verb: |_| Verb::Quarantine,
     },
     Spec {
         name: "reload",
@@ -157,13 +177,21 @@ static SPECS: [Spec; 9] = [
         parameter: SLOT,
         verb: |slot| Verb::Recycle { slot: SlotId(slot) },
     },
+    Spec {
+        name: "release",
+        access: Access::Change,
+        parameter: Parameter::Optional { name: "number" },
+        verb: |number| Verb::Release { number: NonZeroU16::new(number) },
+    },
 ];
 
 impl Spec {
     /// The path and, if there is a parameter, the query with `N` as its value.
     fn pattern(&self) -> String {
         match self.parameter {
-            Parameter::None | Parameter::Switch { .. } => format!("/{}", self.name),
+            Parameter::None | Parameter::Switch { .. } | Parameter::Optional { .. } => {
+                format!("/{}", self.name)
+            }
             Parameter::Number { name, .. } => format!("/{}?{name}=N", self.name),
         }
     }
@@ -174,6 +202,9 @@ impl Spec {
         match self.parameter {
             Parameter::None => pattern,
             Parameter::Switch { name } => format!("{pattern} or {pattern}?{name}=1"),
+            Parameter::Optional { name } => {
+                format!("{pattern} or {pattern}?{name}=N with N from 1 to {}", u16::MAX)
+            }
             Parameter::Number { minimum, .. } => {
                 format!("{pattern} with N from {minimum} to {}", u16::MAX)
             }
@@ -193,21 +224,23 @@ impl Spec {
         let text_of = |name: &str| query.strip_prefix(name)?.strip_prefix('=');
         match self.parameter {
             Parameter::None => Some(0),
-            Parameter::Switch { .. } if query.is_empty() => Some(0),
+            Parameter::Switch { .. } | Parameter::Optional { .. } if query.is_empty() => Some(0),
             Parameter::Switch { name } => match text_of(name) {
                 Some("0") => Some(0),
                 Some("1") => Some(1),
                 Some(_) | None => None,
             },
-            Parameter::Number { name, minimum } => {
-                let text = text_of(name)?;
-                // `parse` alone would accept `+1`.
-                let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-                let number = is_number.then(|| text.parse().ok())?;
-                number.filter(|number| *number >= minimum)
-            }
+            Parameter::Optional { name } => number_in(text_of(name)?, 1),
+            Parameter::Number { name, minimum } => number_in(text_of(name)?, minimum),
         }
     }
+}
+
+/// Reads a number of only digits: `parse` alone would accept `+1`.
+fn number_in(text: &str, minimum: u16) -> Option<u16> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = is_number.then(|| text.parse().ok())?;
+    number.filter(|number| *number >= minimum)
 }
 
 impl Verb {
@@ -251,16 +284,18 @@ impl Verb {
     /// The parameter and its value, unless it has none or is off.
     pub fn argument(self) -> Option<(&'static str, u16)> {
         let value = match self {
-            Self::Livez | Self::Readyz | Self::Status | Self::Metrics => 0,
+            Self::Livez | Self::Readyz | Self::Status | Self::Metrics | Self::Quarantine => 0,
             Self::Reload { wait } => u16::from(wait),
             Self::Stop { mode: StopMode::Graceful } => 0,
             Self::Stop { mode: StopMode::Quick } => 1,
             Self::Scale { workers } => workers,
             Self::Dump { slot } | Self::Recycle { slot } => slot.0,
+            Self::Release { number } => number.map_or(0, NonZeroU16::get),
         };
         match self.spec().parameter {
             Parameter::None => None,
             Parameter::Switch { name } => (value == 1).then_some((name, value)),
+            Parameter::Optional { name } => (value > 0).then_some((name, value)),
             Parameter::Number { name, .. } => Some((name, value)),
         }
     }
@@ -286,11 +321,13 @@ impl Verb {
                 | Self::Readyz
                 | Self::Status
                 | Self::Metrics
+                | Self::Quarantine
                 | Self::Reload { .. }
                 | Self::Stop { .. }
                 | Self::Scale { .. }
                 | Self::Dump { .. }
-                | Self::Recycle { .. },
+                | Self::Recycle { .. }
+                | Self::Release { .. },
                 ServiceState::Starting
                 | ServiceState::Serving
                 | ServiceState::Paused

@@ -1,6 +1,7 @@
 //! The command line of `arctos ctl VERB`.
 
 use std::ffi::OsString;
+use std::num::NonZeroU16;
 
 use arctos_worker::shared::identity::SlotId;
 use clap::builder::ValueParser;
@@ -23,6 +24,7 @@ const WAIT: &str = "wait";
 const QUICK: &str = "quick";
 const WORKERS: &str = "workers";
 const SLOT: &str = "slot";
+const NUMBER: &str = "number";
 
 /// A verb, its help, and how it is read.
 struct VerbSpec {
@@ -37,7 +39,7 @@ struct VerbSpec {
 }
 
 /// All verbs, in the order of the help.
-const VERBS: [VerbSpec; 7] = [
+const VERBS: [VerbSpec; 9] = [
     VerbSpec {
         text: "status",
         meaning: "Show the server and its workers",
@@ -91,6 +93,26 @@ const VERBS: [VerbSpec; 7] = [
         read: |matches| Ok(Verb::Recycle { slot: SlotId(number(matches, "recycle", SLOT, 0)?) }),
     },
     VerbSpec {
+        text: "quarantine",
+        meaning: "Show the requests that are refused because they have killed or hung workers",
+        argument: || Some(flag(JSON, "Print the JSON of /quarantine, for programs")),
+        read: |_| Ok(Verb::Quarantine),
+    },
+    VerbSpec {
+        text: "release",
+        meaning: "End a quarantine, or all of them",
+        argument: || {
+            let help =
+                "Number of the quarantine, as `arctos ctl quarantine` shows it [default: all]";
+            Some(value(Arg::new(NUMBER).value_name("NUMBER").help(help)).required(false))
+        },
+        read: |matches| {
+            let given = matches.contains_id(NUMBER);
+            let number = given.then(|| number(matches, "release", NUMBER, 1)).transpose()?;
+            Ok(Verb::Release { number: number.and_then(NonZeroU16::new) })
+        },
+    },
+    VerbSpec {
         text: "metrics",
         meaning: "Show all metrics, in total and for each worker",
         argument: || None,
@@ -115,7 +137,7 @@ pub(super) fn parse(
     let spec = VERBS.iter().find(|spec| spec.text == text).ok_or_else(|| no_verb(text))?;
     let verb = (spec.read)(own)?;
     let server = server(&matches, environment)?;
-    let is_json = verb == Verb::Status && own.get_flag(JSON);
+    let is_json = matches!(verb, Verb::Status | Verb::Quarantine) && own.get_flag(JSON);
     Ok(Invocation::Ctl(CtlCommand { verb, is_json, server }))
 }
 
@@ -188,7 +210,11 @@ fn number(matches: &ArgMatches, verb: &str, name: &str, min: u64) -> Result<u16,
     let given = given.as_deref().unwrap_or_default();
     let number = kind.read(given).and_then(|number| u16::try_from(number).ok());
     number.ok_or_else(|| {
-        let value_name = if name == SLOT { "SLOT" } else { "N" };
+        let value_name = match name {
+            SLOT => "SLOT",
+            NUMBER => "[NUMBER]",
+            _ => "N",
+        };
         let words = format!("arctos ctl {verb} '{given}': expected {}", kind.expected());
         UsageError::Syntax(format!(
             "{words}\n\n  Usage: arctos ctl {verb} {value_name} --admin ADDRESS"
@@ -285,11 +311,11 @@ mod tests {
     fn a_wrong_verb_is_answered_with_all_verbs() {
         assert_eq!(
             refusal("ctl dance --admin 1", ""),
-            "arctos ctl dance: there is no such verb; the verbs are: status, reload, stop, scale, dump, recycle, metrics"
+            "arctos ctl dance: there is no such verb; the verbs are: status, reload, stop, scale, dump, recycle, quarantine, release, metrics"
         );
         assert_eq!(
             refusal("ctl", "unix:@x"),
-            "arctos ctl: a verb is missing; the verbs are: status, reload, stop, scale, dump, recycle, metrics"
+            "arctos ctl: a verb is missing; the verbs are: status, reload, stop, scale, dump, recycle, quarantine, release, metrics"
         );
         assert!(refusal("ctl metrics --loud", "unix:@x").contains("--loud"));
     }
@@ -308,6 +334,10 @@ mod tests {
             ("ctl --admin 1 scale 1", Verb::Scale { workers: 1 }),
             ("ctl dump 0", Verb::Dump { slot: SlotId(0) }),
             ("ctl recycle 3", Verb::Recycle { slot: SlotId(3) }),
+            ("ctl quarantine", Verb::Quarantine),
+            ("ctl quarantine --json", Verb::Quarantine),
+            ("ctl release", Verb::Release { number: None }),
+            ("ctl release 7", Verb::Release { number: NonZeroU16::new(7) }),
         ] {
             assert_eq!(verb(line), expected, "{line}");
             assert_eq!(order(line, "unix:@x").is_json, line.ends_with("--json"), "{line}");
@@ -321,6 +351,8 @@ mod tests {
             ("ctl scale 1 2", "'2'"),
             ("ctl dump", "<SLOT>"),
             ("ctl recycle", "<SLOT>"),
+            ("ctl release 0", "'0'"),
+            ("ctl release 1 2", "'2'"),
             ("ctl reload --json", "--json"),
         ] {
             let message = refusal(line, "unix:@x");

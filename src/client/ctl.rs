@@ -10,12 +10,14 @@
 //! | `distribution` | the percentiles of a histogram |
 //! | `table` | samples as a table |
 //! | `overview` | the server and its workers as a table |
+//! | `quarantine` | the requests in quarantine as a table |
 //! | `units` | readable times and sizes, and texts without control characters |
 
 pub(crate) mod client;
 pub(crate) mod distribution;
 pub(crate) mod overview;
 pub(crate) mod page;
+mod quarantine;
 mod table;
 pub(crate) mod units;
 
@@ -34,7 +36,7 @@ use client::{CtlResponse, ReadTimeout};
 pub struct CtlCommand {
     /// The verb to send.
     pub verb: Verb,
-    /// Whether the status is printed as the JSON of the server (`--json`).
+    /// Whether status or quarantine is printed as the JSON of the server (`--json`).
     pub is_json: bool,
     /// The admin socket of the server.
     pub server: BindAddress,
@@ -117,6 +119,11 @@ pub fn run(command: &CtlCommand) -> Result<String, CtlError> {
             let table = overview::draw(&text, width()).ok_or_else(unknown)?;
             Ok(if *is_json { text } else { table })
         }
+        Verb::Quarantine => {
+            let text = get()?;
+            let table = quarantine::draw(&text, width()).ok_or_else(unknown)?;
+            Ok(if *is_json { text } else { table })
+        }
         Verb::Livez | Verb::Readyz => get().map(|text| units::printable(&text)),
         Verb::Reload { wait: true } => {
             reloaded(client::post(server, &target, ReadTimeout::Unlimited)?, server)
@@ -125,7 +132,8 @@ pub fn run(command: &CtlCommand) -> Result<String, CtlError> {
         | Verb::Stop { .. }
         | Verb::Scale { .. }
         | Verb::Dump { .. }
-        | Verb::Recycle { .. } => {
+        | Verb::Recycle { .. }
+        | Verb::Release { .. } => {
             let response = client::post(server, &target, ReadTimeout::Short)?;
             response.into_success(server).map(|text| units::printable(&text))
         }

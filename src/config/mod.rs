@@ -19,6 +19,7 @@ pub mod options;
 mod origin;
 mod paths;
 mod proxies;
+mod quarantine;
 mod reader;
 mod recycle;
 mod resolve;
@@ -41,6 +42,7 @@ use nix::unistd::{Gid, Uid};
 
 use crate::metrics::statsd::Statsd;
 use crate::supervisor::health::RecycleLimits;
+use crate::supervisor::quarantine::QuarantineLimits;
 use crate::system::address::BindAddress;
 
 pub use error::{AppNameError, ConfigError};
@@ -77,6 +79,8 @@ pub struct Config {
     pub preload: bool,
     /// When workers are recycled.
     pub limits: RecycleLimits,
+    /// When requests that have killed or hung workers are refused; `None` if never.
+    pub quarantine: Option<QuarantineLimits>,
     /// The user and group that workers run as.
     pub privileges: Privileges,
     /// Name of the processes in ps(1), if one is given.

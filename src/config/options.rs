@@ -56,6 +56,7 @@ pub enum Setting {
     Timeout,
     TimeoutFor,
     TimeoutGrace,
+    Quarantine,
     GracefulTimeout,
     DrainDelay,
     BootTimeout,

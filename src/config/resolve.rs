@@ -15,6 +15,7 @@ use super::identity::privileges;
 use super::options::{OptionSpec, Setting};
 use super::origin::Origin;
 use super::paths::file_in_directory;
+use super::quarantine;
 use super::reader::{Effective, Reader, wrong};
 use super::recycle::recycle_limits;
 use super::source::Source;
@@ -109,6 +110,7 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
     let pid_file = file_in_directory(&mut reader, Setting::Pid)?;
     let call_limits = call_limits(&mut reader)?;
     let patience = patience(&mut reader, environment)?;
+    let quarantine = reader.one(Setting::Quarantine, quarantine::Limits)?;
     let is_multiprocess = workers > 1;
     let earlier = Earlier { connections, reload_check, is_multiprocess, call_limits };
     let worker = worker(&mut reader, environment, &privileges, earlier)?;
@@ -125,6 +127,7 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
         workers,
         preload,
         limits: recycle_limits,
+        quarantine,
         privileges,
         name,
         pid_file,

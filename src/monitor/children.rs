@@ -24,6 +24,7 @@ use nix::unistd;
 use crate::supervisor::health::{Hang, Pulse, RecycleLimits, WorkerLimits};
 use crate::supervisor::interruption::Interruption;
 use crate::supervisor::log_event::RunningRequest;
+use crate::supervisor::quarantine::Incident;
 use crate::supervisor::stack_dump::StackDump;
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
@@ -128,6 +129,8 @@ pub struct LateRequest {
     pub interruption: Interruption,
     /// The request at the moment at which it was interrupted.
     pub request: Option<RunningRequest>,
+    /// The same request, for the quarantine.
+    pub incident: Option<Incident>,
 }
 
 /// When a worker is recycled.

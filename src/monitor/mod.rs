@@ -15,6 +15,7 @@
 //! | `upgrade` | sockets to other servers | successor, next totals | totals, take-over | the successor |
 //! | `watchdog` | | the next notification | a notification | |
 //! | `crashes` | | the end of a period | a restart storm | |
+//! | `quarantine` | | the end of a quarantine | | |
 //! | `metrics` | the statsd socket | the next flush | a due flush | |
 //! | `admin` | listeners and connections | idle connections | requests | |
 //!
@@ -34,6 +35,7 @@ mod generations;
 mod handover;
 mod metrics;
 mod on_start;
+mod quarantine;
 mod reload;
 mod report;
 mod responses;
@@ -289,6 +291,7 @@ impl Monitor<'_> {
                 Report::AdminRequest(request) => self.respond(&request, now),
                 Report::Notify(state) => self.server.notify(state),
                 Report::RestartStorm(storm) => self.log_restart_storm(&storm),
+                Report::Incident(incident) => self.sources.quarantine.record(incident, now),
                 Report::MetricsDue => {
                     let Self { supervisor, sources, server, .. } = self;
                     let listeners = server.listeners.as_ref();

@@ -64,6 +64,10 @@ impl Monitor<'_> {
     /// Reports the outcome of a reload to every client that waits for it.
     pub(super) fn end_reload(&mut self, outcome: ReloadOutcome) {
         self.server.generations.settle();
+        if outcome == ReloadOutcome::Done {
+            let limits = self.server.generations.current().config.quarantine;
+            self.sources.quarantine.reload(limits, Instant::now());
+        }
         let counters = &self.server.scoreboard.header().counters;
         let (level, event) = match outcome {
             ReloadOutcome::Done => {

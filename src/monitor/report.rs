@@ -10,9 +10,11 @@ use nix::sys::signal::Signal;
 
 use super::clock::monotonic;
 use super::failure_cause::{self, Failure};
+use super::quarantine::incident;
 use super::running_request::running_request;
 use super::{Monitor, workers};
 use crate::supervisor::log_event::LogEvent;
+use crate::supervisor::quarantine;
 use crate::supervisor::restart_storm;
 use crate::supervisor::slot::{Ending, ExitStatus, KillReason};
 use crate::system::exit_cause;
@@ -137,6 +139,7 @@ impl Monitor<'_> {
         if let Some(cause) = cause {
             self.server.record_failure(Failure::observed(who, cause));
         }
+        self.record_incident(*pid, *ending, *status, entry);
         let was_serving = matches!(ending, Ending::Died | Ending::Hung);
         if was_serving && ending.is_failure(*status, running.is_some()) {
             let request = running.as_ref().map(|running| running.line.as_str());
@@ -150,6 +153,25 @@ impl Monitor<'_> {
         }
         // The entry is vacant from here on, so it must show no running request and no open connection.
         entry.assign(*generation);
+    }
+
+    /// Records the request in which a worker died or hung, for the quarantine.
+    fn record_incident(
+        &mut self,
+        pid: Pid,
+        ending: Ending,
+        status: ExitStatus,
+        entry: &'static WorkerEntry,
+    ) {
+        if !quarantine::is_incident(ending, status) {
+            return;
+        }
+        let generations = &self.server.generations;
+        let revision = generations.of(entry.generation()).unwrap_or_else(|| generations.current());
+        let keys = self.sources.quarantine.keys.at(&revision.config.worker.root_path);
+        if let Some(incident) = incident(pid, entry, &keys) {
+            self.sources.quarantine.record(incident, Instant::now());
+        }
     }
 
     fn count_ended_worker(

@@ -1,5 +1,6 @@
 //! Responds to requests on the admin socket, and carries out the commands that operators send there.
 
+use std::num::NonZeroU16;
 use std::time::Instant;
 
 use arctos_worker::shared::log::{Level, Value};
@@ -10,6 +11,7 @@ use super::clock::monotonic;
 use super::running_request::running_request;
 use super::shared_connections::SharedConnections;
 use super::workers::Workers;
+use crate::admin::quarantine;
 use crate::admin::status::{self, Health, ProcessStatus, ReloadStatus, ServerStatus, WorkerStatus};
 use crate::admin::verb::{self, StopMode, Verb};
 use crate::admin::{
@@ -72,6 +74,13 @@ impl Monitor<'_> {
             Verb::Recycle { slot } => {
                 let recycled = verb::recycled(slot, self.supervisor.slots());
                 self.carry_out_if(recycled, sent, OperatorCommand::Recycle { slot }, now)
+            }
+            Verb::Quarantine => quarantine::response(self.sources.quarantine.status(now).as_ref()),
+            Verb::Release { number } => {
+                self.log_verb(sent);
+                let number = number.map(NonZeroU16::get);
+                let ended = self.sources.quarantine.release(number, now);
+                quarantine::released(number, ended)
             }
         };
         self.sources.admin.admin.respond(id, &response);
@@ -190,6 +199,7 @@ impl Monitor<'_> {
             admin: source.admin.descriptions(),
             backlog: listeners.and_then(Listeners::queue),
             reload,
+            quarantine: self.sources.quarantine.status(now),
             workers: taken.map(|place| self.worker(place, now)).collect(),
         }
     }

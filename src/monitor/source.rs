@@ -18,6 +18,7 @@ use super::upgrade_report::UpgradeReport;
 use crate::admin::AdminRequest;
 use crate::config::Patience;
 use crate::process::signals::Signal;
+use crate::supervisor::quarantine::Incident;
 use crate::supervisor::restart_storm;
 use crate::supervisor::slot::ExitStatus;
 use crate::supervisor::{Event, ExitDetails};
@@ -93,6 +94,8 @@ pub(super) enum Report {
     AdminRequest(AdminRequest),
     /// A notification for the service manager.
     Notify(&'static str),
+    /// A request took too long, and was interrupted.
+    Incident(Incident),
     /// Workers keep crashing.
     RestartStorm(restart_storm::Report),
     /// The collector may have something to read or to send.

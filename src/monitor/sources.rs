@@ -4,6 +4,7 @@ use super::admin::AdminSource;
 use super::crashes::Crashes;
 use super::metrics::Metrics;
 use super::on_start::OnStartProcess;
+use super::quarantine::QuarantineSource;
 use super::shared_connections::SharedConnections;
 use super::source::Source;
 use super::upgrade::UpgradeSource;
@@ -24,12 +25,13 @@ pub(super) struct Sources {
     pub(super) upgrade: UpgradeSource,
     pub(super) watchdog: WatchdogSource,
     pub(super) crashes: Crashes,
+    pub(super) quarantine: QuarantineSource,
     pub(super) metrics: Metrics,
     pub(super) admin: AdminSource,
 }
 
 impl Sources {
-    const COUNT: usize = 11;
+    const COUNT: usize = 12;
 
     /// Returns the sources in the order in which the loop handles them. Signals come first, so that a command is
     /// handled before its consequences. Zygotes come before workers, because they report new workers. The requests of
@@ -45,6 +47,7 @@ impl Sources {
             &self.upgrade,
             &self.watchdog,
             &self.crashes,
+            &self.quarantine,
             &self.metrics,
             &self.admin,
         ]
@@ -62,6 +65,7 @@ impl Sources {
             &mut self.upgrade,
             &mut self.watchdog,
             &mut self.crashes,
+            &mut self.quarantine,
             &mut self.metrics,
             &mut self.admin,
         ];

@@ -8,6 +8,7 @@ use std::time::Instant;
 use arctos_worker::settings::KeepaliveMode;
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::{Level, Value};
+use arctos_worker::shared::request_key::RequestKeys;
 use arctos_worker::shared::scoreboard::{Side, WorkerEntry};
 use arctos_worker::tls::TlsConfig;
 use arctos_worker::worker_init::{Listener, WorkerInit};
@@ -17,6 +18,7 @@ use super::Monitor;
 use super::failure_cause::Failure;
 use super::generations::ResolvedRevision;
 use super::zygotes::OrderedWorker;
+use crate::config::Config;
 use crate::monitor::children::{Child, ControlSocket};
 use crate::process::fork::{self, ChildSetup, ForkError};
 use crate::process::on_start::{OnStart, OnStartError};
@@ -120,6 +122,11 @@ impl Monitor<'_> {
         self.server.generations.of(generation).ok_or(SpawnError::Generation)
     }
 
+    /// The keys that workers need to refuse what is in quarantine.
+    fn request_keys(&self, config: &Config) -> Option<RequestKeys> {
+        config.quarantine.map(|_| self.sources.quarantine.keys.at(&config.worker.root_path))
+    }
+
     fn try_on_start(&mut self, generation: Generation) -> Result<Pid, SpawnError> {
         let revision = self.revision_of(generation)?;
         let mut own = self.own_descriptors();
@@ -141,8 +148,10 @@ impl Monitor<'_> {
         let config = &revision.config;
         let name = config.process_name();
         let connection_tables = self.sources.shared_connections.tables();
+        let request_keys = self.request_keys(config);
         let inheritance = ZygoteInit {
             connection_tables: &connection_tables,
+            request_keys: request_keys.as_ref(),
             generation,
             name,
             settings: &config.worker,
@@ -208,6 +217,7 @@ impl Monitor<'_> {
             access_log,
             tls: revision.tls.as_ref().map(TlsConfig::for_child),
             group,
+            request_keys: self.request_keys(&revision.config),
             ticker: None,
         };
         let mut own = self.own_descriptors();

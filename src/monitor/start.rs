@@ -17,6 +17,7 @@ use super::failure_cause::FailureCause;
 use super::generations::{Generations, ResolvedRevision};
 use super::metrics::Metrics;
 use super::on_start::OnStartProcess;
+use super::quarantine::QuarantineSource;
 use super::server::{Server, Service};
 use super::shared_connections::SharedConnections;
 use super::sources::Sources;
@@ -81,18 +82,21 @@ impl<'a> Monitor<'a> {
             log.line(Level::Warning, "admin.warning", &[("warning", Value::Text(warning))]);
         }
         let seed = RandomState::new().build_hasher().finish();
+        let table = &scoreboard.header().quarantine;
+        let quarantine = QuarantineSource::new(config.quarantine, table, log.clone());
         let supervisor = Supervisor::start(policy(config, slots), seed, now);
         let sources = Sources {
             signals,
             on_start: OnStartProcess::default(),
             zygotes: Zygotes::new(log.clone()),
-            workers: Workers::new(log.clone(), seed, now),
+            workers: Workers::new(log.clone(), quarantine.keys.clone(), seed, now),
             shared_connections: SharedConnections::new(config.workers, now)
                 .map_err(system("mapping the table of connections"))?,
             victims: Victims::default(),
             upgrade,
             watchdog: WatchdogSource(watchdog(&log, now)),
             crashes: Crashes::new(),
+            quarantine,
             metrics: Metrics { collector },
             admin: AdminSource::new(admin, now),
         };

@@ -5,12 +5,14 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use arctos_worker::shared::log::{Level, Log, Value};
+use arctos_worker::shared::request_key::RequestKeys;
 use arctos_worker::shared::scoreboard::Command;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 
 use super::children::{Child, Word};
 use super::clock::monotonic;
+use super::quarantine::incident;
 use super::running_request::running_request;
 use super::source::{Reaped, Report, Round, Source};
 use crate::metrics::ResidentSet;
@@ -34,17 +36,20 @@ pub(super) struct Workers {
     /// Reads the resident memory of workers that have a limit for it.
     resident: ResidentSet,
     jitter: Jitter,
+    /// Makes the keys of late requests.
+    request_keys: RequestKeys,
     log: Log,
 }
 
 impl Workers {
-    pub(super) fn new(log: Log, seed: u64, now: Instant) -> Self {
+    pub(super) fn new(log: Log, request_keys: RequestKeys, seed: u64, now: Instant) -> Self {
         Self {
             children: Vec::new(),
             next_check: now,
             grace: Grace::default(),
             resident: ResidentSet::default(),
             jitter: Jitter::new(seed),
+            request_keys,
             log,
         }
     }
@@ -156,6 +161,8 @@ impl Workers {
             match late.interruption.judge(found, entry, &allowed, &self.grace, monotonic) {
                 Verdict::Healthy => {}
                 Verdict::Interrupt(call) => {
+                    let keys = self.request_keys.at(&round.revision.config.worker.root_path);
+                    child.late.incident = incident(pid, child.entry, &keys);
                     interrupt(&self.log, child, call);
                     continue;
                 }
@@ -163,6 +170,7 @@ impl Workers {
                 verdict @ (Verdict::Reacted | Verdict::Recycle) => {
                     if verdict == Verdict::Reacted {
                         log_late(&self.log, child, true);
+                        reports.extend(child.late.incident.take().map(Report::Incident));
                     }
                     reports.push(Report::Event(Event::LimitReached { pid }));
                     continue;
@@ -170,6 +178,7 @@ impl Workers {
                 verdict @ (Verdict::Unresponsive(found) | Verdict::Hung(found)) => {
                     if matches!(verdict, Verdict::Unresponsive(_)) {
                         log_late(&self.log, child, false);
+                        reports.extend(child.late.incident.take().map(Report::Incident));
                     }
                     child.hang = Some(found);
                     reports.push(Report::Event(Event::Hung { pid }));

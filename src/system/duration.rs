@@ -15,3 +15,8 @@ pub fn shown(value: Duration) -> String {
         }
     }
 }
+
+/// Returns seconds, rounded to milliseconds: more digits would be noise.
+pub fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}

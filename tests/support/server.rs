@@ -52,6 +52,7 @@ impl Server {
         let thread = thread::spawn(move || {
             let init = WorkerInit {
                 group: None,
+                request_keys: None,
                 slot: SlotId(0),
                 generation: Generation(1),
                 entry,

@@ -37,6 +37,7 @@ use crate::shared::connection_table::ConnectionTable;
 use crate::shared::fd::{self, Message};
 use crate::shared::identity::{Generation, SlotId};
 use crate::shared::log::Log;
+use crate::shared::request_key::RequestKeys;
 use crate::shared::scoreboard::{Header, WorkerEntry};
 use crate::shared::socket_name::SocketName;
 use crate::ticker::Ticker;
@@ -66,6 +67,8 @@ pub struct WorkerInit {
     pub tls: Option<TlsConfig>,
     /// The group of workers that share their kept connections; `None` if this worker keeps its own.
     pub group: Option<GroupMembership>,
+    /// The keys under which requests are in quarantine, as the supervisor makes them; `None` without `--quarantine`.
+    pub request_keys: Option<RequestKeys>,
     /// Work of the surrounding process that the loop does between two turns.
     pub ticker: Option<Box<dyn Ticker>>,
 }
@@ -220,6 +223,7 @@ pub(crate) mod stage {
             access_log: None,
             tls: None,
             group: None,
+            request_keys: None,
             ticker: None,
         };
         (init, doorbell)

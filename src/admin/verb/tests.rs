@@ -1,3 +1,4 @@
+use std::num::NonZeroU16;
 use std::time::Instant;
 
 use arctos_worker::shared::identity::Generation;
@@ -29,6 +30,7 @@ fn verbs_that_show_something_are_read_from_get_and_head() {
         ("/readyz?verbose", Verb::Readyz),
         ("/status", Verb::Status),
         ("/metrics?x=y", Verb::Metrics),
+        ("/quarantine", Verb::Quarantine),
     ] {
         for method in [Method::Get, Method::Head] {
             assert_eq!(read(method, target), Ok(verb));
@@ -49,6 +51,8 @@ fn verbs_that_change_something_are_read_from_post() {
         ("/scale?workers=65535", Verb::Scale { workers: 65535 }),
         ("/dump?slot=0", Verb::Dump { slot: SlotId(0) }),
         ("/recycle?slot=3", Verb::Recycle { slot: SlotId(3) }),
+        ("/release", Verb::Release { number: None }),
+        ("/release?number=3", Verb::Release { number: NonZeroU16::new(3) }),
     ] {
         assert_eq!(read(Method::Post, target), Ok(verb));
         assert_eq!(read(Method::Post, &verb.target()), Ok(verb), "a client asks for it so");
@@ -76,6 +80,9 @@ fn an_unknown_path_or_query_is_refused_with_the_right_ones() {
         "/dump?slot=a",
         "/recycle",
         "/recycle?slot=-1",
+        "/release?number=",
+        "/release?number=0",
+        "/release?slot=1",
     ] {
         let Err(answer) = read(Method::Post, target) else { panic!("{target}") };
         assert_eq!(answer.status, 400, "{target}");
@@ -86,8 +93,17 @@ fn an_unknown_path_or_query_is_refused_with_the_right_ones() {
         let Err(answer) = read(Method::Post, target) else { panic!("{target}") };
         assert_eq!(answer.status, 404, "{target}");
         for path in [
-            "/livez", "/readyz", "/status", "/metrics", "/reload", "/stop", "/scale", "/dump",
+            "/livez",
+            "/readyz",
+            "/status",
+            "/metrics",
+            "/reload",
+            "/stop",
+            "/scale",
+            "/dump",
             "/recycle",
+            "/quarantine",
+            "/release",
         ] {
             assert!(answer.body.contains(path), "{path}");
         }
@@ -171,6 +187,8 @@ fn a_verb_has_a_name_and_an_argument_for_the_log_and_for_its_target() {
         (Verb::Scale { workers: 3 }, "scale", Some(("workers", 3))),
         (Verb::Dump { slot: SlotId(2) }, "dump", Some(("slot", 2))),
         (Verb::Recycle { slot: SlotId(2) }, "recycle", Some(("slot", 2))),
+        (Verb::Release { number: None }, "release", None),
+        (Verb::Release { number: NonZeroU16::new(2) }, "release", Some(("number", 2))),
     ] {
         assert_eq!((verb.name(), verb.argument()), (name, argument));
         assert!(verb.is_change());
@@ -180,6 +198,7 @@ fn a_verb_has_a_name_and_an_argument_for_the_log_and_for_its_target() {
         (Verb::Readyz, "readyz"),
         (Verb::Status, "status"),
         (Verb::Metrics, "metrics"),
+        (Verb::Quarantine, "quarantine"),
     ] {
         assert_eq!((verb.name(), verb.argument(), verb.is_change()), (name, None, false));
         assert_eq!(verb.target(), format!("/{name}"));

@@ -155,7 +155,7 @@ fn line(row: &Row, widths: &[usize]) -> String {
 }
 
 /// Cuts a line that is too long.
-fn cut(line: &str, width: Option<usize>) -> String {
+pub(super) fn cut(line: &str, width: Option<usize>) -> String {
     match width {
         Some(width) if line.chars().count() > width => {
             let kept = line.chars().take(width.saturating_sub(1));

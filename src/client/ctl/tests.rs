@@ -1,3 +1,4 @@
+use std::num::NonZeroU16;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,8 @@ fn each_verb_arrives_at_the_server_as_it_was_given() {
         Verb::Scale { workers: 3 },
         Verb::Dump { slot: SlotId(2) },
         Verb::Recycle { slot: SlotId(2) },
+        Verb::Release { number: None },
+        Verb::Release { number: NonZeroU16::new(2) },
     ] {
         let response = Some(AdminResponse::plain(202, "as requested\n"));
         let expected = (verb, Ok("as requested\n".to_owned()));

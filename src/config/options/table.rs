@@ -379,6 +379,15 @@ const BASE: &[OptionSpec] = {
         )
         .once("TIME", Time(seconds(2))),
         row(
+            S::Quarantine,
+            T::Times,
+            "quarantine",
+            "Once N workers have died or hung within TIME in requests with the same method and \
+             path, answer 503 with `Retry-After` to such requests for as long (off by default): \
+             `3/60s`.",
+        )
+        .once("off|N/TIME", Word("off")),
+        row(
             S::GracefulTimeout,
             T::Times,
             "graceful-timeout",

@@ -20,6 +20,7 @@ use arctos_worker::shared::connection_table::ConnectionTable;
 use arctos_worker::shared::fd;
 use arctos_worker::shared::identity::Generation;
 use arctos_worker::shared::log::Log;
+use arctos_worker::shared::request_key::RequestKeys;
 use arctos_worker::shared::scoreboard::Scoreboard;
 use arctos_worker::tls::TlsConfig;
 use arctos_worker::worker_init::{
@@ -57,6 +58,8 @@ pub struct ZygoteInit<'a> {
     pub scoreboard: &'a Scoreboard,
     /// The tables of the connections that groups of workers share.
     pub connection_tables: &'a [ConnectionTable],
+    /// The keys under which requests are in quarantine; `None` without `--quarantine`.
+    pub request_keys: Option<&'a RequestKeys>,
     /// The supervisor's process, whose end the workers notice.
     pub supervisor: &'a Arc<SupervisorProcess>,
 }
@@ -187,6 +190,7 @@ fn run_worker(
         access_log,
         tls: tls.map(TlsConfig::for_child),
         group,
+        request_keys: init.request_keys.cloned(),
         ticker: None,
     };
     let _ = prctl::set_name(&worker_title(name, slot)); // The name in ps(1) is only cosmetic.

@@ -1,5 +1,6 @@
 //! A request that does not reach the application: the rule that it broke, and what was read of it.
 
+use crate::http::response::Refusal;
 use crate::http::{BodyError, HeadError, PartialHead, Status};
 
 /// The rule that a refused request broke. Its text contains no byte of the request.
@@ -29,6 +30,12 @@ pub enum RefusalReason {
     /// The request waited for longer than `--max-queue-time` before the application could be called.
     #[error("the request waited for too long")]
     QueuedTooLong,
+    /// Requests with the same method and path have killed or hung workers (`--quarantine`).
+    #[error("such requests have killed or hung workers")]
+    Quarantined {
+        /// When the quarantine ends.
+        retry_after_s: u32,
+    },
     /// The process or the machine has too many open files to store the body.
     #[error("there is no free descriptor to store the body")]
     NoDescriptor,
@@ -45,9 +52,26 @@ impl RefusalReason {
             Self::Body(error) => error.status(),
             Self::PlainHttp => Status(400),
             Self::HeadLate | Self::BodyLate | Self::BodySlow => Status(408),
-            Self::QueuedTooLong | Self::NoDescriptor => Status(503),
+            Self::QueuedTooLong | Self::Quarantined { .. } | Self::NoDescriptor => Status(503),
             Self::DiskFull => Status(507),
             Self::NotStored => Status(500),
+        }
+    }
+
+    /// When a client should try again after a 503, in seconds.
+    pub fn retry_after_s(self) -> u32 {
+        match self {
+            Self::Quarantined { retry_after_s } => retry_after_s,
+            Self::Head(_)
+            | Self::Body(_)
+            | Self::PlainHttp
+            | Self::HeadLate
+            | Self::BodyLate
+            | Self::BodySlow
+            | Self::DiskFull
+            | Self::QueuedTooLong
+            | Self::NoDescriptor
+            | Self::NotStored => Refusal::RETRY_AFTER_S,
         }
     }
 }

@@ -93,17 +93,22 @@ impl<C: AsRef<[u8]>> Connection<C> {
         self.refused = Some(Box::new(Refused { reason, request }));
     }
 
-    /// Refuses a complete request that has waited for too long. The connection is kept: a client that had to open a new
-    /// one would wait at the end of the same queue, and the worker would have to accept it.
-    pub fn refuse_queued(&mut self, request: PartialHead, rules: &Rules<'_>) {
+    /// Refuses a complete request. The connection is kept: a client that had to open a new one would wait at the end of
+    /// the same queue, and the worker would have to accept it.
+    pub fn refuse_complete(
+        &mut self,
+        reason: RefusalReason,
+        request: PartialHead,
+        rules: &Rules<'_>,
+    ) {
         let State::Ready(facts) = self.state else { return };
         rules.counters.inc(Counter::ReqErrorParse);
         rules.counters.inc(Counter::ReqDone);
-        let reason = RefusalReason::QueuedTooLong;
         let Facts { is_head, version, .. } = facts;
         let persistence = self.persistence(facts, rules);
-        let response =
-            Refusal { version, persistence, ..Refusal::closing(reason.status(), is_head) };
+        let retry_after_s = reason.retry_after_s();
+        let closing = Refusal::closing(reason.status(), is_head);
+        let response = Refusal { version, persistence, retry_after_s, ..closing };
         self.answer_without_application(response, ending(persistence, facts), rules);
         self.refused = Some(Box::new(Refused { reason, request }));
     }

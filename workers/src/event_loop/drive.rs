@@ -1,11 +1,13 @@
 //! The worker's hot path: carries out the steps of one connection until it has to wait.
 
 mod access_log;
+mod admission;
 mod body_length;
 mod context;
 mod file_body;
 mod file_server;
 pub(super) mod proxy_header;
+mod quarantine;
 mod queue;
 mod refused;
 
@@ -34,6 +36,7 @@ use body_length::{RequestLine, note_fate, note_missing, note_surplus};
 
 pub use context::WorkerContext;
 pub use file_server::FileServer;
+pub use quarantine::Quarantine;
 
 use file_body::Sent;
 
@@ -306,7 +309,7 @@ fn call_gathered<A: Application>(
     answer(app, context, client, &gathered.head_bytes, &gathered.head, body);
 }
 
-/// Answers a request by a static file, or by calling the application, unless the request has waited for too long.
+/// Answers a request by a static file, or by calling the application, unless it is refused.
 fn answer<A: Application>(
     app: &mut A,
     context: &mut WorkerContext,
@@ -316,8 +319,9 @@ fn answer<A: Application>(
     body: RequestBody<'_>,
 ) {
     let queue_wait = queue::wait_of(context, client);
-    if context.settings.timeouts.queue.is_some_and(|limit| queue_wait > limit) {
-        return client.conn_mut().refuse_queued(head.to_partial(head_bytes), &context.rules());
+    if let Some(reason) = admission::refusal(context, queue_wait, head, head_bytes) {
+        let request = head.to_partial(head_bytes);
+        return client.conn_mut().refuse_complete(reason, request, &context.rules());
     }
     context.sequence += 1;
     let called = context.clock.now();
@@ -347,7 +351,7 @@ fn answer<A: Application>(
         }
     }
     let request_line = (head.method.of(head_bytes), head.path.of(head_bytes));
-    context.entry.begin_request(before, request_line.0, request_line.1);
+    admission::show(context, before, before, request_line);
     let rules = context.rules();
     let place = client.place().copied();
     let (conn, transport) = client.conn_and_transport();
@@ -520,7 +524,7 @@ fn resume(context: &WorkerContext, record: &Record) {
     let (now, monotonic) = (context.clock.now(), context.clock.monotonic());
     let age = now.saturating_duration_since(record.called);
     let since = monotonic.saturating_sub(age);
-    context.entry.resume_request(monotonic, since, &record.method, &record.path);
+    admission::show(context, monotonic, since, (&record.method, &record.path));
 }
 
 fn request_line(record: &Record) -> LoggedRequestLine<'_> {

@@ -55,7 +55,9 @@ use std::time::{Duration, Instant};
 use crate::application::{Application, ShutdownRequest};
 use crate::event_loop::access_log::AccessLog;
 use crate::event_loop::client_table::Token;
-use crate::event_loop::drive::{FileServer, ReadBuffer, Wait, WorkerContext, close_reply, drive};
+use crate::event_loop::drive::{
+    FileServer, Quarantine, ReadBuffer, Wait, WorkerContext, close_reply, drive,
+};
 use crate::event_loop::poller::{Interest, PollEvent, Poller};
 use crate::http::Persistence;
 use crate::process::fork_guard::{self, FdGuard, ForkGuard};
@@ -139,7 +141,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
     /// Registers everything that the loop waits for.
     pub fn new(init: WorkerInit, app: &'a mut A) -> io::Result<Self> {
         let WorkerInit { entry, header, control_fd, doorbell, listeners, settings, .. } = init;
-        let WorkerInit { supervisor, log, access_log, ticker, tls, group, .. } = init;
+        let WorkerInit { supervisor, log, access_log, ticker, tls, group, request_keys, .. } = init;
         let poller = Poller::new(BATCH)?;
         // Before the marks, so that the descriptors are still open when an error drops the marks.
         let link = SupervisorLink::new(doorbell, control_fd, supervisor);
@@ -153,7 +155,8 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let access = access_log.map(|fd| AccessLog::new(fd, log.format()));
         let mut clients = Clients::new(&settings, now);
         let mode = settings.keepalive_mode;
-        let context = WorkerContext::new(settings, entry, log, access);
+        let mut context = WorkerContext::new(settings, entry, log, access);
+        context.quarantine = request_keys.map(|keys| Quarantine::new(&header.quarantine, keys));
         let group = group.filter(|_| mode != KeepaliveMode::Sticky);
         if let Some(group) = group {
             let sharing = Sharing::join(group, mode, &poller, &context.clock)?;

@@ -383,17 +383,19 @@ pub struct Refusal<'a> {
     pub persistence: Persistence,
     /// X-Request-Id, or empty for none: visible ASCII.
     pub request_id: &'a [u8],
+    /// When to try again after a 503 (RFC 9110 §10.2.3).
+    pub retry_after_s: u32,
 }
 
 impl Refusal<'_> {
-    /// When to try again after a 503 (RFC 9110 §10.2.3), in seconds. A server that refuses what has waited too long
-    /// has emptied its queue soon.
-    const RETRY_AFTER: &'static [u8] = b"Retry-After: 1\r\n";
+    /// The usual [`Refusal::retry_after_s`]: a server that refuses what has waited too long has emptied its queue soon.
+    pub const RETRY_AFTER_S: u32 = 1;
 
     /// A response after which the connection is closed.
     pub fn closing(status: Status, is_head: bool) -> Self {
         let (version, persistence) = (Version::Http11, Persistence::Close);
-        Self { status, is_head, version, persistence, request_id: b"" }
+        let retry_after_s = Self::RETRY_AFTER_S;
+        Self { status, is_head, version, persistence, request_id: b"", retry_after_s }
     }
 
     /// Appends head and body. A 503 has Retry-After.
@@ -412,7 +414,9 @@ impl Refusal<'_> {
             out.extend_from_slice(SERVER);
         }
         if self.status == Status(503) {
-            out.extend_from_slice(Self::RETRY_AFTER);
+            out.extend_from_slice(b"Retry-After: ");
+            out.extend_from_slice(itoa::Buffer::new().format(self.retry_after_s).as_bytes());
+            out.extend_from_slice(b"\r\n");
         }
         if !self.request_id.is_empty() {
             out.extend_from_slice(b"X-Request-Id: ");

@@ -276,7 +276,10 @@ impl Peer {
                 self.conn.push_file(0, length);
             }
             Answer::Raises => self.conn.fail(rules),
-            Answer::IsNotCalled => self.conn.refuse_queued(PartialHead::default(), rules),
+            Answer::IsNotCalled => {
+                let (reason, request) = (RefusalReason::QueuedTooLong, PartialHead::default());
+                self.conn.refuse_complete(reason, request, rules);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::file_server::FileServer;
+use super::quarantine::Quarantine;
 use crate::connection::Rules;
 use crate::event_loop::access_log::{AccessLog, Losses};
 use crate::event_loop::clock::Clock;
@@ -40,6 +41,8 @@ pub struct WorkerContext {
     pub unwatched: Duration,
     /// The files that are served without the application, or by its order.
     pub files: Option<Box<FileServer>>,
+    /// The requests that are refused for a while; `None` without `--quarantine`.
+    pub quarantine: Option<Quarantine>,
     pub(super) limited: LimitedLogs,
     pub(super) spare: Option<Vec<u8>>,
 }
@@ -76,6 +79,7 @@ impl WorkerContext {
             woke,
             unwatched: Duration::ZERO,
             files: None,
+            quarantine: None,
             limited: LimitedLogs {
                 refusals: Throttle::new(REFUSALS_LOGGED, REFUSALS_INTERVAL),
                 not_stored: Throttle::new(REFUSALS_LOGGED, REFUSALS_INTERVAL),

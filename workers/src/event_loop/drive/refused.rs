@@ -38,7 +38,8 @@ pub(super) fn note(context: &mut WorkerContext, client: ClientName<'_>, refused:
         | RefusalReason::HeadLate
         | RefusalReason::BodyLate
         | RefusalReason::BodySlow
-        | RefusalReason::QueuedTooLong => {}
+        | RefusalReason::QueuedTooLong
+        | RefusalReason::Quarantined { .. } => {}
     }
     if !context.log.is_enabled(Level::Info) {
         return;

@@ -354,20 +354,22 @@ fn a_refusal_of_head_has_no_body_and_may_omit_server() {
 
 #[test]
 fn a_503_says_when_to_retry_and_may_keep_the_connection() {
-    let sent = |version| {
-        let (status, persistence) = (Status(503), Persistence::KeepAlive);
+    let keeping = |version| {
+        let persistence = Persistence::KeepAlive;
+        Refusal { version, persistence, ..Refusal::closing(Status(503), false) }
+    };
+    let put = |refusal: Refusal<'_>| {
         let mut out = Vec::new();
-        Refusal { version, persistence, ..Refusal::closing(status, false) }.put(
-            &mut out,
-            &date(),
-            false,
-        );
+        refusal.put(&mut out, &date(), false);
         String::from_utf8(out).unwrap()
     };
+    let sent = |version| put(keeping(version));
     let body = "503 Service Unavailable\n";
     assert!(sent(Version::Http11).ends_with(&format!("Retry-After: 1\r\n\r\n{body}")));
     let kept = format!("Retry-After: 1\r\nConnection: keep-alive\r\n\r\n{body}");
     assert!(sent(Version::Http10).ends_with(&kept));
+    let later = put(Refusal { retry_after_s: 3600, ..Refusal::closing(Status(503), false) });
+    assert!(later.contains("\r\nRetry-After: 3600\r\n"), "{later}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 """Arrivals of an open loop: when each request is due, and how long the application takes for it."""
 
+import heapq
 import random
 from collections.abc import Callable
 from typing import NamedTuple
@@ -52,3 +53,14 @@ def arrivals(mix, load, workers, seconds, seed):
     while (at_s := at_s + draw.expovariate(rate)) < seconds:
         found.append(Arrival(at_s, MIXES[mix].draw_us(draw)))
     return found
+
+
+def waiting_least(due, workers):
+    """Returns the latency of each arrival in s, if one queue feeds all workers and nothing but the application takes
+    time. What a server adds is the difference from this."""
+    free_at_s, latencies = [0.0] * workers, []
+    for arrival in due:
+        end = max(arrival.at_s, free_at_s[0]) + arrival.service_us / 1e6
+        heapq.heapreplace(free_at_s, end)
+        latencies.append(end - arrival.at_s)
+    return latencies

@@ -5,7 +5,7 @@ they are due: an open loop without coordinated omission. Each names the time tha
 workers are four workers on any number of CPUs. All servers get the same arrivals. With a pool, a request takes a random
 idle connection (--choice), and if there is none, it waits for one in the client. A request whose connection ends without
 a response is lost. PROXY/SERVER is a server behind nginx or HAProxy, which keep as many connections to the server as
-the client keeps to them; with new connections, theirs are new as well.
+the client keeps to them; with new connections, theirs are new as well. `ideal` is computed: one queue for all workers.
 
 It prints a table, and writes target/bench/latency.json and a picture, latency.svg. nginx and HAProxy come from the
 distribution, the other servers from target/bench/venv, which it makes; what is missing is left out. Like all of
@@ -19,15 +19,16 @@ import time
 from pathlib import Path
 
 import bench_latency_report as report
-from bench_arrivals import MIXES, arrivals, rate_per_second
+from bench_arrivals import MIXES, arrivals, rate_per_second, waiting_least
 from bench_environment import describe_machine, enter, install_servers, say
 from bench_fleet import COMMANDS, Connections, is_known, missing, running
-from bench_open_loop import CHOICES, Client
+from bench_open_loop import CHOICES, Client, Outcome
 from bench_picture import picture
 from bench_servers import PLACE, PYTHON
 from bench_session import Failed
 
-SERVERS = (*COMMANDS, *(f"{proxy}/arctos-{mode}" for proxy in ("nginx", "haproxy") for mode in ("sticky", "auto")))
+PROXIED = (f"{proxy}/arctos-{mode}" for proxy in ("nginx", "haproxy") for mode in ("sticky", "auto"))
+SERVERS = (report.IDEAL, *COMMANDS, *PROXIED)
 
 
 def main(words):
@@ -40,6 +41,7 @@ def main(words):
     if not cells:
         say("no server could be measured")
         return 1
+    report.compare(cells)
     arguments.picture.write_text(picture(cells, results["machine"]))
     parts = [results["machine"], report.table(cells), report.legend(cells), report.verdicts(cells)]
     print("\n\n".join(filter(None, parts)))
@@ -65,7 +67,7 @@ def parse(words):
 
         return convert
 
-    option("--servers", ",".join(SERVERS), names(is_known, "server"), f"SERVER or PROXY/SERVER, {several}")
+    option("--servers", ",".join(SERVERS), names(is_server, "server"), f"SERVER or PROXY/SERVER, {several}")
     option("--mixes", ",".join(MIXES), names(MIXES.__contains__, "mix"), f"distributions of service times, {several}")
     option("--loads", "0.5,0.75", loads, f"fractions of the time that workers are busy, {several}")
     option("--pools", "16,64,new", pools, f"sizes of the pool of kept connections, or `new`, {several}")
@@ -85,6 +87,10 @@ def parse(words):
         if path := getattr(arguments, name):
             setattr(arguments, name, path.absolute())
     return arguments
+
+
+def is_server(name):
+    return name == report.IDEAL or is_known(name)
 
 
 def positive(kind):
@@ -126,7 +132,7 @@ def measure(arguments):
         for mix in arguments.mixes
         for load in arguments.loads
         for server in servers
-        for connections in arguments.pools
+        for connections in (arguments.pools if server != report.IDEAL else [Connections(None)])
     ]
     for number, (mix, load, server, connections) in enumerate(plan, 1):
         name = f"{number} of {len(plan)}: {mix}, {load:.0%}, {server}, {connections}"
@@ -136,7 +142,7 @@ def measure(arguments):
             say(f"{name}: left out: {failure}")
             continue
         results["cells"].append({"mix": mix, "load": load, "server": server, "connections": str(connections), **found})
-        arguments.json.write_text(json.dumps(results, indent=1))
+        arguments.json.write_text(json.dumps(results))
         shown = found[report.compared(results["cells"][-1])]
         times = ", ".join(f"{key} {report.ms(value)}" for key, value in shown.items())
         say(f"{name}: {times}; {found['lost']} lost, client late by {report.ms(found['late p99'])} (p99)")
@@ -146,17 +152,21 @@ def measure(arguments):
 def measure_cell(mix, load, server, connections, arguments, directory):
     duration = arguments.warm_up + arguments.seconds
     due = arrivals(mix, load, arguments.workers, duration, arguments.seed)
+    if server == report.IDEAL:
+        latencies = waiting_least(due, arguments.workers)
+        outcomes = [Outcome(*arrival, 0.0, latency_s, None) for arrival, latency_s in zip(due, latencies)]
+        return report.measured(mix, outcomes, arguments.warm_up, arguments.seconds)
     with running(server, connections, arguments.python, arguments.workers, directory) as port:
         client = Client(port, due, connections.pool, arguments.choice, arguments.seed)
         outcomes = client.run()
-    found = report.measured(outcomes, arguments.warm_up, arguments.seconds)
+    found = report.measured(mix, outcomes, arguments.warm_up, arguments.seconds)
     nominal = rate_per_second(mix, load, arguments.workers)
     closed = client.closed_by_server
     return {**found, "nominal per second": nominal, "closed by server": closed, "load of machine": os.getloadavg()[0]}
 
 
 def is_here(server, python):
-    lacking = missing(server, python)
+    lacking = server != report.IDEAL and missing(server, python)
     if lacking:
         say(f"without {server}: there is no {lacking}")
     return not lacking

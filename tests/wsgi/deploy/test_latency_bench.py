@@ -1,6 +1,7 @@
 """`scripts/bench latency`: its client, its statistics, its picture, and a short run. No timing is asserted."""
 
 import json
+import random
 import shutil
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from support.server import PATIENCE_S, ROOT
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import bench_latency_report as report
-from bench_arrivals import MIXES, Arrival, arrivals, rate_per_second
+from bench_arrivals import MIXES, Arrival, arrivals, rate_per_second, waiting_least
 from bench_open_loop import CHOICES, Client, Malformed, Outcome, Response, complete
 from bench_picture import picture
 
@@ -36,6 +37,12 @@ def test_the_same_seed_gives_the_same_arrivals_at_the_wanted_load(mix):
     assert 0 < found[0].at_s and found[-1].at_s < 100
     assert len(found) == pytest.approx(100 * rate_per_second(mix, 0.75, 4), rel=0.05)
     assert sum(arrival.service_us for arrival in found) / 1e6 / 4 / 100 == pytest.approx(0.75, rel=0.1)
+
+
+def test_the_ideal_server_lets_requests_wait_while_all_workers_are_busy():
+    due = [Arrival(0.0, 100_000), Arrival(0.0, 30_000), Arrival(0.01, 50_000), Arrival(0.5, 1000)]
+    assert waiting_least(due, 2) == pytest.approx([0.1, 0.03, 0.07, 0.001])
+    assert waiting_least(due, 3) == pytest.approx([0.1, 0.03, 0.05, 0.001])
 
 
 # --- The client ---
@@ -183,17 +190,18 @@ def test_the_warm_up_and_lost_requests_are_in_no_percentile():
         Outcome(1.5, 100_000, 0.0, 0.1, None),
         Outcome(2.5, 1000, 0.0, None, "closed"),
     ]
-    found = report.measured(outcomes, warm_up_s=1, seconds=2)
+    found = report.measured("short-long", outcomes, warm_up_s=1, seconds=2)
     assert (found["requests"], found["lost"], found["losses"]) == (3, 1, {"closed": 1})
     assert (found["all"]["p50"], found["all"]["max"], found["short"]["max"]) == (2, 100, 2)
     assert (found["arrivals per second"], found["late max"]) == (1.5, 1)
-    nothing = report.measured([], 1, 2)
+    assert found["latencies_us"] == [2000, None]
+    nothing = report.measured("exponential", [], 1, 2)
     assert (nothing["requests"], nothing["all"]) == (0, {})
 
 
 def test_a_client_that_cannot_keep_up_shows_in_its_arrivals():
     outcomes = [Outcome(0.1 * number, 1000, 0.1 * number, 1.0, None) for number in range(10)]
-    found = report.measured(outcomes, 0, 1)
+    found = report.measured("short-long", outcomes, 0, 1)
     assert found["due per second"] == 10
     assert found["arrivals per second"] == pytest.approx(10 / 1.8)
     assert "(late)" in report.table([cell("arctos-shared", "new", 1, **found)])
@@ -201,7 +209,7 @@ def test_a_client_that_cannot_keep_up_shows_in_its_arrivals():
 
 def cell(server, connections, p90, mix="short-long", **more):
     times = {"p50": p90 / 2, "p90": p90, "p99": p90 * 2, "max": p90 * 3}
-    counts = {"requests": 10, "arrivals per second": 5.0, "late p99": 0.1, "lost": 0, "losses": {}}
+    counts = {"requests": 10, "arrivals per second": 5.0, "late p99": 0.1, "lost": 0, "losses": {}, "latencies_us": []}
     return {
         "mix": mix,
         "load": 0.5,
@@ -223,14 +231,16 @@ CELLS = [
     cell("gunicorn", "16", 1.0, mix="exponential", short={}),
     cell("gunicorn", "new", 2.0, mix="exponential", short={}),
     cell("granian", "16", 1.0, all={}, short={}, lost=10, losses={"closed": 10}),
+    cell("ideal", "new", 1.5),
 ]
+report.compare(CELLS)
 
 
 def test_the_table_has_a_row_for_each_cell_and_a_ratio_to_new_ones():
     rows = [[word.strip() for word in line.split("|")[1:-1]] for line in report.table(CELLS).splitlines()]
     assert len({len(line) for line in report.table(CELLS).splitlines()}) == 1
-    assert rows[0][-3:] == ["lost", "p90, 1 ms", "x new"]
-    assert [row[2:4] + row[-3:] for row in rows[2:]] == [
+    assert rows[0][-4:] == ["lost", "p90, 1 ms", "x new", "95 %"]
+    assert [row[2:4] + row[-4:-1] for row in rows[2:]] == [
         ["arctos-shared", "16", "0", "2.2", "1.10"],
         ["arctos-shared", "64", "0", "2.4", "1.20"],
         ["arctos-shared", "new", "0", "2", "–"],
@@ -239,17 +249,41 @@ def test_the_table_has_a_row_for_each_cell_and_a_ratio_to_new_ones():
         ["gunicorn", "16", "0", "–", "0.50"],
         ["gunicorn", "new", "0", "–", "–"],
         ["granian", "16", "10", "–", "–"],
+        ["ideal", "new", "0", "1.5", "–"],
     ]
+    assert (rows[2][-1], rows[4][-1]) == ("1.10–1.10", "–")
+    assert "`ideal` is computed" in report.legend(CELLS) and "`ideal`" not in report.legend(CELLS[:5])
     assert "lost 2 x status 502, 1 x closed" in report.legend(CELLS)
 
 
 def test_the_verdict_names_the_worst_cell_of_each_arctos():
     _, *lines = report.verdicts(CELLS).splitlines()
     assert lines == [
-        "- arctos-shared: at most 1.20 x (load 50%, 64 connections); 1.2 x holds",
-        "- nginx/arctos-sticky: at most 50.00 x (load 50%, 16 connections); 1.2 x does not hold",
+        "- arctos-shared: at most 1.20 x (load 50%, 64 connections; 95 %: 1.20 to 1.20): 1.2 x holds",
+        "- nginx/arctos-sticky: at most 50.00 x (load 50%, 16 connections; 95 %: 50.00 to 50.00): 1.2 x does not hold",
     ]
-    assert report.verdicts([]) == report.verdicts(CELLS[:2]) == ""
+    assert report.verdicts([]) == report.verdicts(CELLS[2:3]) == ""
+
+
+def test_the_interval_of_a_ratio_is_narrow_only_if_the_cells_vary_alike():
+    draw = random.Random(5)
+    base = [round(draw.expovariate(1 / 10_000)) for _ in range(3000)]
+    alike = [latency_us * 2 for latency_us in base]
+    other = [round(draw.expovariate(1 / 20_000)) for _ in range(3000)]
+    new, kept, unlike = (
+        cell("arctos-auto", kind, report.percentile(sorted(found), 90) / 1e3, latencies_us=found)
+        for kind, found in (("new", base), ("16", alike), ("64", other))
+    )
+    report.compare([new, kept, unlike])
+    assert "x new" not in new
+    assert kept["x new"] == pytest.approx({"ratio": 2, "low": 2, "high": 2}, rel=0.001)
+    found = unlike["x new"]
+    assert 1.6 < found["low"] < found["ratio"] < found["high"] < 2.5
+    # A lost request has no latency, but keeps its place, so that the blocks of both cells are of the same arrivals.
+    some_lost = [None if number % 7 == 0 else latency_us for number, latency_us in enumerate(alike)]
+    lossy = cell("arctos-auto", "16", 20, latencies_us=some_lost)
+    report.compare([new, lossy])
+    assert lossy["x new"]["low"] == pytest.approx(2, rel=0.1)
 
 
 # --- The picture ---
@@ -266,12 +300,12 @@ def test_the_picture_is_well_formed_and_names_every_server():
         xs = [float(element.get(key)) for key in ("x", "x1", "x2", "cx") if element.get(key)]
         ys = [float(element.get(key)) for key in ("y", "y1", "y2", "cy") if element.get(key)]
         assert all(0 <= x <= width for x in xs) and all(0 <= y <= height for y in ys)
-    # Of seven cells with responses, and of three explanations.
-    assert len(list(drawn.iter("{http://www.w3.org/2000/svg}circle"))) == 7 + 3
+    # Of eight cells with responses, and of three explanations.
+    assert len(list(drawn.iter("{http://www.w3.org/2000/svg}circle"))) == 8 + 3
 
 
 def test_a_picture_of_nothing_but_losses_is_well_formed():
-    ElementTree.fromstring(picture(CELLS[-1:]))
+    ElementTree.fromstring(picture(CELLS[-2:-1]))
 
 
 # --- The script ---
@@ -288,14 +322,15 @@ def bench(*arguments):
 
 def test_a_short_run_measures_arctos_alone_and_behind_proxies(tmp_path):
     proxies = [name for name in ("nginx", "haproxy") if shutil.which(name) or shutil.which(name, path="/usr/sbin")]
-    servers = ["arctos-auto", *(f"{proxy}/arctos-shared" for proxy in proxies)]
+    servers = ["ideal", "arctos-auto", *(f"{proxy}/arctos-shared" for proxy in proxies)]
     files = ["--json", tmp_path / "found.json", "--picture", tmp_path / "found.svg"]
     tiny = "--mixes short-long --loads 0.5 --pools 2,new --workers 2 --seconds 0.5 --warm-up 0.2".split()
     ended = bench("--python", sys.executable, "--servers", ",".join(servers), *tiny, *files)
     assert ended.returncode == 0, ended.stderr
     cells = json.loads((tmp_path / "found.json").read_text())["cells"]
     assert [(one["server"], one["connections"]) for one in cells] == [
-        (server, connections) for server in servers for connections in ("2", "new")
+        ("ideal", "new"),
+        *((server, connections) for server in servers[1:] for connections in ("2", "new")),
     ], ended.stderr
     assert all(one["requests"] > 10 and one["lost"] == 0 and one["all"]["max"] >= 1 for one in cells), cells
     assert len({one["requests"] for one in cells}) == 1

@@ -18,20 +18,24 @@ FONT = 'font-family="system-ui, sans-serif" font-size="12"'
 
 
 class Axis:
-    """A logarithmic axis from a whole power of ten to another one."""
+    """A logarithmic axis that begins and ends at a tick: at 1, 2 or 5 times a power of ten."""
 
     def __init__(self, values, left):
         self.left = left
-        self.first = math.floor(math.log10(min(values, default=1)))
-        self.last = max(self.first + 1, math.ceil(math.log10(max(values, default=10))))
+        steps = [10.0**power * digit for power in range(-4, 7) for digit in (1, 2, 5)]
+        # Rounded, so that 0.9999 needs no further tick.
+        least, most = (float(f"{value:.2g}") for value in (min(values, default=1), max(values, default=10)))
+        first = max(number for number, step in enumerate(steps) if step <= least)
+        last = min(number for number, step in enumerate(steps) if step >= most and number > first)
+        self.ticks = steps[first : last + 1]
 
     def x(self, ms):
-        return self.left + (math.log10(ms) - self.first) / (self.last - self.first) * PLOT
+        inside = min(max(ms, self.ticks[0]), self.ticks[-1])
+        return self.left + math.log(inside / self.ticks[0]) / math.log(self.ticks[-1] / self.ticks[0]) * PLOT
 
-    def ticks(self):
-        """Returns each tick, and whether it is a power of ten."""
-        inner = [(10.0**power * digit, digit == 1) for power in range(self.first, self.last) for digit in (1, 2, 5)]
-        return [*inner, (10.0**self.last, True)]
+    def has_room(self):
+        """Whether each tick has room for its number."""
+        return self.ticks[-1] / self.ticks[0] <= 2000
 
 
 def picture(cells, machine=""):
@@ -39,7 +43,7 @@ def picture(cells, machine=""):
     mixes = list(dict.fromkeys(cell["mix"] for cell in cells))
     loads = list(dict.fromkeys(cell["load"] for cell in cells))
     servers = list(dict.fromkeys(cell["server"] for cell in cells))
-    kinds = list(dict.fromkeys(cell["connections"] for cell in cells))
+    kinds = sorted(dict.fromkeys(cell["connections"] for cell in cells), key=lambda kind: kind == NEW)
     group = LANE * len(kinds) + BETWEEN
     panel_width, panel_height = LABELS + PLOT + GAP, HEAD + group * len(servers) + FOOT
     width, height = 2 * MARGIN + max(panel_width * len(mixes), LEAST), TOP + panel_height * len(loads) + MARGIN
@@ -82,10 +86,10 @@ def panel(cells, servers, kinds, axis, top, title):
     parts = [text(axis.left, top + 18, title, 'font-weight="600"')]
     group = LANE * len(kinds) + BETWEEN
     upper, lower = top + HEAD, top + HEAD + group * len(servers)
-    for value, is_power in axis.ticks():
-        x, strength = axis.x(value), 0.5 if is_power else 0.18
-        parts.append(line(x, upper - 4, x, lower, GRID, f'stroke-opacity="{strength}"'))
-        if is_power or value >= 1:
+    for value in axis.ticks:
+        x, is_power = axis.x(value), math.log10(value).is_integer()
+        parts.append(line(x, upper - 4, x, lower, GRID, f'stroke-opacity="{0.5 if is_power else 0.18}"'))
+        if is_power or axis.has_room():
             size = "" if is_power else 'font-size="10"'
             parts.append(text(x, lower + 14, f"{value:g}", f'text-anchor="middle" {size}'))
     parts.append(text(axis.left + PLOT / 2, lower + 29, "latency in ms", 'text-anchor="middle"'))

@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import bench_latency_report as report
 from bench_arrivals import MIXES, Arrival, arrivals, rate_per_second, waiting_least
 from bench_open_loop import CHOICES, Client, Malformed, Outcome, Response, complete
-from bench_picture import picture
+from bench_picture import PLOT, Axis, picture
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 DELAY_S = 0.02
@@ -302,6 +302,15 @@ def test_the_picture_is_well_formed_and_names_every_server():
         assert all(0 <= x <= width for x in xs) and all(0 <= y <= height for y in ys)
     # Of eight cells with responses, and of three explanations.
     assert len(list(drawn.iter("{http://www.w3.org/2000/svg}circle"))) == 8 + 3
+
+
+def test_the_axis_begins_and_ends_at_a_tick_around_all_values():
+    assert Axis([3, 40], 0).ticks == [2, 5, 10, 20, 50]
+    assert Axis([0.9999, 100.2], 0).ticks == [1, 2, 5, 10, 20, 50, 100]
+    assert Axis([7], 0).ticks == Axis([5, 10], 0).ticks == [5, 10]
+    assert Axis([10, 10], 0).ticks == [10, 20]
+    axis = Axis([1, 100], 50)
+    assert [axis.x(ms) for ms in (0.9999, 1, 10, 100)] == pytest.approx([50, 50, 50 + PLOT / 2, 50 + PLOT])
 
 
 def test_a_picture_of_nothing_but_losses_is_well_formed():

@@ -84,7 +84,7 @@ pub(super) enum WorkerEnd {
 }
 
 impl WorkerEnd {
-    fn status(self) -> Status {
+    fn answer_status(self) -> Status {
         match self {
             Self::Died => Status(502),
             Self::TimedOut => Status(504),
@@ -112,7 +112,7 @@ impl Victims {
         now: Instant,
     ) {
         let running = dead.running.as_ref().filter(|_| stage == Stage::Running);
-        let status = dead.end.status();
+        let status = dead.end.answer_status();
         let response = response(status, running);
         // A socket that takes less is full of earlier responses, which its client does not read.
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;

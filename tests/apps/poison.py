@@ -24,10 +24,18 @@ POISON = {
 }
 
 
+def stream(start_response):
+    start_response("200 OK", [])
+    yield b"begun"
+    POISON["/kill"]()
+
+
 def app(environ, start_response):
     path = environ["PATH_INFO"]
     if environ["REQUEST_METHOD"] == "GET":
         POISON.get("/kill" if path.endswith("/kill") else path, lambda: None)()
+        if path == "/stream":
+            return stream(start_response)
     body = str(os.getpid()).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]

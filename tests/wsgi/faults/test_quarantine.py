@@ -78,7 +78,7 @@ def test_without_the_option_they_reach_the_application(serve):
     assert not server.events(QUARANTINED)
 
 
-@pytest.mark.parametrize("way", ["/exit", "/abort"])
+@pytest.mark.parametrize("way", ["/exit", "/abort", "/stream"])
 def test_a_worker_that_crashes_or_exits_in_a_request_counts(serve, way):
     server = serve("poison:app", "--quarantine", "1/1h", workers=2)
     die(server, way)
@@ -213,6 +213,17 @@ def test_a_reload_ends_every_quarantine_and_applies_the_option(serve, tmp_path):
     file.write_text('quarantine = "soon"\n')
     server.send(signal.SIGHUP)
     assert "quarantine" in server.wait_for("reload.refused").pairs["reason"]
+    refused(server, "/kill")
+
+
+def test_the_successor_of_an_upgrade_starts_with_an_empty_quarantine(serve_upgradable):
+    server = serve_upgradable("poison:app", "--quarantine", "1/1h", workers=2)
+    die(server, "/kill")
+    refused(server, "/kill")
+    server.upgrade()
+    since = server.position()
+    die(server, "/kill")
+    server.wait_for(QUARANTINED, since=since)
     refused(server, "/kill")
 
 

@@ -11,7 +11,7 @@ class Case(NamedTuple):
     kind: str = "hello"  # for `load send --kind`
     connections: int = 64
     body_bytes: int = 13  # of the response; a server with another response is not measured
-    floor: bool = True  # whether the floor can serve this case without Python
+    floor: bool = True  # whether the floor can serve this case, and as cheaply as possible: it copies what it sends
     unfit: dict = {}  # server -> the reason why it is left out
     options: dict = {}  # row -> further options; {files} is the directory of the static files
     also: tuple = ()  # further rows of arctos, which have no options
@@ -39,7 +39,7 @@ CASES = {
     "new": Case("hello, a new connection each time", kind="new-connections"),
     "10k": Case("a body of 10 KB", app="body_10k", body_bytes=10240),
     "1m": Case("a body of 1 MB", app="body_1m", body_bytes=1048576),
-    "file": Case("a file of 1 MB", app="file_1m", body_bytes=1048576),
+    "file": Case("a file of 1 MB", app="file_1m", body_bytes=1048576, floor=False),
     "static4k": Case(
         "a static file of 4 KB",
         app="whitenoise",
@@ -53,6 +53,7 @@ CASES = {
         app="whitenoise",
         kind="static-large",
         body_bytes=1048576,
+        floor=False,
         options=STATIC,
         also=(WHITENOISE,),
     ),

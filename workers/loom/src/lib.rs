@@ -12,4 +12,8 @@ mod atomics {
 #[path = "../../src/shared/connection_table/place.rs"]
 mod place;
 
+#[path = "../../src/shared/scoreboard/quarantine/keyed_end.rs"]
+mod keyed_end;
+
 mod checks;
+mod quarantine_checks;

@@ -23,7 +23,7 @@ pub struct Header {
 }
 
 impl Header {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             state: AtomicU32::new(ServerState::Starting as u32),
             generation: AtomicU32::new(0),

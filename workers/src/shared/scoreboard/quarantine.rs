@@ -10,14 +10,21 @@
 //! | sequence, key, end of one place | supervisor | workers, if the count is not 0 |
 //! | refused of one place | workers | supervisor, to show it |
 //!
-//! A place is a seqlock: its sequence is odd while key and end change. A worker that finds it odd or changed admits
-//! the request, and does not wait.
+//! A worker that finds that key and end change at this moment admits the request, and does not wait.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+mod atomics {
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering, fence};
+}
+
+mod keyed_end;
+
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::shared::request_key::RequestKey;
-use crate::shared::scoreboard::cell::Moment;
+use crate::shared::scoreboard::cell::whole_us;
+
+use keyed_end::KeyedEnd;
 
 /// The table.
 #[repr(C, align(128))]
@@ -28,11 +35,9 @@ pub struct QuarantineTable {
 
 #[repr(C)]
 struct Place {
-    sequence: AtomicU64,
-    /// 0 while the place is vacant.
-    key: AtomicU64,
-    /// No request is refused from then on.
-    end: Moment,
+    /// The key of the requests, and the moment from which on none of them is refused, in microseconds of
+    /// CLOCK_MONOTONIC.
+    keyed_end: KeyedEnd,
     /// The number of requests that were refused for this place.
     refused: AtomicU64,
 }
@@ -41,18 +46,9 @@ impl QuarantineTable {
     /// How many requests can be in quarantine at once.
     pub const PLACES: usize = 64;
 
-    pub(super) const fn new() -> Self {
-        Self {
-            count: AtomicU64::new(0),
-            places: [const {
-                Place {
-                    sequence: AtomicU64::new(0),
-                    key: AtomicU64::new(0),
-                    end: Moment::none(),
-                    refused: AtomicU64::new(0),
-                }
-            }; Self::PLACES],
-        }
+    pub(super) fn new() -> Self {
+        let vacant = |_| Place { keyed_end: KeyedEnd::new(), refused: AtomicU64::new(0) };
+        Self { count: AtomicU64::new(0), places: std::array::from_fn(vacant) }
     }
 
     /// Whether no request is in quarantine. Called by workers before each request.
@@ -64,9 +60,10 @@ impl QuarantineTable {
     /// Returns how much longer a request is in quarantine, and counts it as refused; `None` if it is not. Called by
     /// workers.
     pub fn refuse(&self, key: RequestKey, monotonic: Duration) -> Option<Duration> {
-        let (place, end) =
-            self.places.iter().find_map(|place| Some((place, place.end_of(key)?)))?;
-        let rest = end.checked_sub(monotonic).filter(|rest| !rest.is_zero())?;
+        let end_of = |place: &Place| place.keyed_end.end_of(key.word());
+        let (place, end_us) = self.places.iter().find_map(|place| Some((place, end_of(place)?)))?;
+        let rest = Duration::from_micros(end_us).checked_sub(monotonic);
+        let rest = rest.filter(|rest| !rest.is_zero())?;
         place.refused.fetch_add(1, Ordering::Relaxed);
         Some(rest)
     }
@@ -74,16 +71,16 @@ impl QuarantineTable {
     /// Puts requests into quarantine until a moment, or moves the end of their quarantine. Called by the supervisor.
     pub fn set(&self, place: usize, key: RequestKey, end: Duration) {
         let Some(place) = self.places.get(place) else { return };
-        if place.key.load(Ordering::Relaxed) != key.word() {
+        if place.keyed_end.key() != key.word() {
             place.refused.store(0, Ordering::Relaxed);
         }
-        place.change(key.word(), Some(end));
+        place.keyed_end.change(key.word(), whole_us(end));
     }
 
     /// Ends the quarantine of a place. Called by the supervisor.
     pub fn vacate(&self, place: usize) {
         let Some(place) = self.places.get(place) else { return };
-        place.change(0, None);
+        place.keyed_end.change(0, 0);
         place.refused.store(0, Ordering::Relaxed);
     }
 
@@ -95,29 +92,6 @@ impl QuarantineTable {
     /// The number of requests that were refused for a place. A worker may have written anything here.
     pub fn refused(&self, place: usize) -> u64 {
         self.places.get(place).map_or(0, |place| place.refused.load(Ordering::Relaxed))
-    }
-}
-
-impl Place {
-    /// Returns the end of the quarantine of this key, if it is here and does not change at this moment.
-    fn end_of(&self, key: RequestKey) -> Option<Duration> {
-        let before = self.sequence.load(Ordering::Acquire);
-        if self.key.load(Ordering::Relaxed) != key.word() {
-            return None;
-        }
-        let end = self.end.get();
-        fence(Ordering::Acquire);
-        let after = self.sequence.load(Ordering::Relaxed);
-        end.filter(|_| before == after && before.is_multiple_of(2))
-    }
-
-    fn change(&self, key: u64, end: Option<Duration>) {
-        let odd = self.sequence.load(Ordering::Relaxed) | 1;
-        self.sequence.store(odd, Ordering::Relaxed);
-        fence(Ordering::Release);
-        self.key.store(key, Ordering::Relaxed);
-        self.end.set(end);
-        self.sequence.store(odd.wrapping_add(1), Ordering::Release);
     }
 }
 
@@ -182,9 +156,7 @@ mod tests {
         let secret = RequestKeys::new().of(b"GET", b"/");
         for word in [u64::MAX, 1, secret.word()] {
             for place in &table.places {
-                place.sequence.store(word, Ordering::Relaxed);
-                place.key.store(word, Ordering::Relaxed);
-                place.end.set(Some(Duration::MAX));
+                place.keyed_end.overwrite(word);
                 place.refused.store(u64::MAX, Ordering::Relaxed);
             }
             table.count.store(word, Ordering::Relaxed);

@@ -7,12 +7,14 @@
 //! | an offer | holds the connection, and sends it to the other workers of the group |
 //! | a worker is ready | sends it every connection that is held |
 //! | a worker drains | sends it nothing more, and looks for requests whose event it has taken |
+//! | the mailbox of a worker that runs has ended | does the same: its application has closed the descriptor |
+//! | the last worker of a group drains, and no other one starts | ends the connections that wait for a request |
 //! | a worker is reaped | reads what it has still sent, ends the requests that it served, and looks likewise |
 //! | every second | closes descriptors of connections that are gone, and repeats what could not be sent |
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use arctos_worker::shared::connection_table::distribution::{Distribution, MAX_MEMBERS};
@@ -25,8 +27,10 @@ use arctos_worker::shared::fd::{self, Datagram};
 use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::{Side, WorkerEntry};
 use arctos_worker::worker_init::GroupMembership;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::clock;
 use super::source::{Report, Round, Source};
 use super::victims::{self, DeadWorker, Stage, Victims};
 use crate::system::descriptors::OwnDescriptors;
@@ -52,6 +56,10 @@ struct Group {
     distribution: Distribution,
     /// By number.
     members: [Option<MemberLink>; MAX_MEMBERS],
+    /// Whether events may be lost, so that the workers have to be told what has arrived.
+    must_look: bool,
+    /// Whether the last worker has left the group, and no other one starts: nobody would serve what is held.
+    is_abandoned: bool,
 }
 
 /// One worker.
@@ -61,6 +69,10 @@ struct MemberLink {
     progress: MemberProgress,
     /// The places that it has to look at, and that it was not told of yet.
     unlooked: BTreeSet<u32>,
+    /// Whether the last message failed although there was room (ETOOMANYREFS): no event says when to try again.
+    is_stalled: bool,
+    /// Connections that it has shared and that this process could not take: nobody else has them.
+    unheld: Vec<PlaceKey>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,6 +81,33 @@ enum MemberProgress {
     Serving,
     /// It drains: it gets nothing more.
     Leaving,
+    /// Its mailbox has ended: it gets nothing more, and sends nothing.
+    Lost,
+}
+
+impl MemberLink {
+    fn new(mailbox: OwnedFd, entry: &'static WorkerEntry) -> Self {
+        Self {
+            mailbox,
+            entry,
+            progress: MemberProgress::Booting,
+            unlooked: BTreeSet::new(),
+            is_stalled: false,
+            unheld: Vec::new(),
+        }
+    }
+
+    /// Sends a message, and returns whether that was possible.
+    fn send(&mut self, kind: Kind, keys: &[PlaceKey], sockets: &[RawFd]) -> bool {
+        if keys.is_empty() {
+            return true;
+        }
+        let message = message::encode(kind, keys);
+        let sent = fd::send_datagram(self.mailbox.as_fd(), &message, sockets);
+        // After EAGAIN, poll(2) says when there is room. After any other error it would say so at once.
+        self.is_stalled = sent.is_err_and(|error| error != Errno::EAGAIN);
+        sent.is_ok()
+    }
 }
 
 impl SharedConnections {
@@ -98,12 +137,8 @@ impl SharedConnections {
         let group = &mut self.groups[index];
         let Some(link) = group.members.get_mut(usize::from(number)) else { return Ok(None) };
         let (mailbox, worker_mailbox) = fd::datagram_pair()?;
-        *link = Some(MemberLink {
-            mailbox,
-            entry,
-            progress: MemberProgress::Booting,
-            unlooked: BTreeSet::new(),
-        });
+        *link = Some(MemberLink::new(mailbox, entry));
+        group.is_abandoned = false;
         let table = group.table;
         let index = index as u16; // There are fewer groups than slots.
         Ok(Some(GroupMembership { table, index, number, mailbox: worker_mailbox }))
@@ -137,6 +172,8 @@ impl Group {
             held: Holdings::new(),
             distribution: Distribution::default(),
             members: [const { None }; MAX_MEMBERS],
+            must_look: false,
+            is_abandoned: false,
         })
     }
 
@@ -151,6 +188,21 @@ impl Group {
         self.members.get(usize::from(number))?.as_ref()
     }
 
+    /// Reads what has arrived, and sends what follows from it.
+    fn turn(&mut self, ready_fds: &[RawFd]) {
+        self.welcome();
+        for number in 0..MAX_MEMBERS as u8 {
+            let mailbox = self.member(number).map(|member| member.mailbox.as_raw_fd());
+            if mailbox.is_some_and(|mailbox| ready_fds.contains(&mailbox)) {
+                self.read(number);
+            }
+        }
+        if self.must_look {
+            self.look();
+        }
+        self.distribute();
+    }
+
     /// Reads what a worker has sent. Returns whether there may be more.
     fn read(&mut self, number: u8) -> bool {
         let mut bytes = [0; MESSAGE_BYTES];
@@ -159,38 +211,67 @@ impl Group {
             let Some(member) = self.member(number) else { return false };
             let len = match fd::receive_datagram(member.mailbox.as_fd(), &mut bytes, &mut sockets) {
                 Datagram::Received(len) => len,
-                Datagram::Nothing | Datagram::Ended => return false,
+                Datagram::Nothing => return false,
+                Datagram::Ended => {
+                    self.leave(number, MemberProgress::Lost);
+                    return false;
+                }
             };
             match message::decode(&bytes[..len]) {
                 Some((Kind::Offer, keys)) => {
-                    keys.zip(sockets).for_each(|(key, socket)| self.hold(number, key, socket));
+                    // There are fewer descriptors than keys if this process cannot have more (MSG_CTRUNC).
+                    let mut sockets = sockets.into_iter();
+                    keys.for_each(|key| self.hold(number, key, sockets.next()));
                 }
-                Some((Kind::Leave, _)) => self.leave(number),
-                Some((Kind::Look, _)) => self.look(),
+                Some((Kind::Leave, _)) => self.leave(number, MemberProgress::Leaving),
+                Some((Kind::Look, _)) => self.must_look = true,
                 Some((Kind::Install, _)) | None => {} // Not from a worker of this build.
             }
         }
         true
     }
 
-    fn hold(&mut self, number: u8, key: PlaceKey, socket: OwnedFd) {
-        // The other workers would not get what this process cannot hold.
-        if self.held.len() as u64 >= fd::descriptor_limit() / 2 {
+    fn hold(&mut self, number: u8, key: PlaceKey, socket: Option<OwnedFd>) {
+        let has_room = (self.held.len() as u64) < fd::descriptor_limit() / 2;
+        // The other workers do not get what this process cannot hold.
+        let Some(socket) = socket.filter(|_| has_room) else {
+            if let Some(Some(member)) = self.members.get_mut(usize::from(number)) {
+                member.unheld.push(key);
+            }
             return;
-        }
+        };
         match self.held.install(&self.table, key, socket) {
             Installed::Held { .. } => self.distribution.offer(number, key),
             Installed::Refused(_) => {} // It is gone already.
         }
     }
 
-    /// A worker drains.
-    fn leave(&mut self, number: u8) {
+    /// A worker drains, or its mailbox has ended.
+    fn leave(&mut self, number: u8, progress: MemberProgress) {
         self.distribution.leave(number);
         if let Some(Some(member)) = self.members.get_mut(usize::from(number)) {
-            member.progress = MemberProgress::Leaving;
+            member.progress = progress;
+            member.unlooked.clear();
         }
-        self.look();
+        self.must_look = true;
+        let goes_on = [MemberProgress::Booting, MemberProgress::Serving];
+        let is_last = !self.members.iter().flatten().any(|it| goes_on.contains(&it.progress));
+        // The mailbox of a worker that has died ends as well, and that worker is about to be replaced.
+        self.is_abandoned |= is_last && progress == MemberProgress::Leaving;
+    }
+
+    /// Ends the connections that have waited for a request for this long.
+    fn end_idle(&mut self, limit: Duration) {
+        let now = clock::monotonic().unwrap_or_default();
+        let keys: Vec<PlaceKey> = self.held.keys().collect();
+        for key in keys {
+            let Some(record) = self.table.record(key.index) else { continue };
+            let is_late = now.saturating_sub(record.used_at()) >= limit;
+            if is_late && record.place.claim(key.generation, Member::SUPERVISOR).is_ok() {
+                self.held.forget(key).iter().for_each(victims::close);
+                self.table.free(key);
+            }
+        }
     }
 
     /// Workers that are ready now get everything.
@@ -207,8 +288,10 @@ impl Group {
     /// Sends what is still to be sent, as far as the mailboxes have room.
     fn distribute(&mut self) {
         for number in 0..MAX_MEMBERS as u8 {
-            while self.distribution.has_unsent(number) && self.send_some(number) {}
-            self.send_looks(number);
+            if self.member(number).is_some_and(|member| !member.is_stalled) {
+                while self.distribution.has_unsent(number) && self.send_some(number) {}
+                self.send_looks(number);
+            }
         }
     }
 
@@ -222,10 +305,8 @@ impl Group {
                 sockets.push(socket.as_raw_fd());
             }
         }
-        let Some(member) = self.member(number) else { return false };
-        let message = message::encode(Kind::Install, &keys);
-        let is_sent = keys.is_empty()
-            || fd::send_datagram(member.mailbox.as_fd(), &message, &sockets).is_ok();
+        let Some(Some(member)) = self.members.get_mut(usize::from(number)) else { return false };
+        let is_sent = member.send(Kind::Install, &keys, &sockets);
         if is_sent {
             self.distribution.sent(number, &places);
         }
@@ -242,9 +323,7 @@ impl Group {
     ) {
         while self.read(number) {}
         self.distribution.leave(number);
-        if let Some(member) = self.members.get_mut(usize::from(number)) {
-            *member = None;
-        }
+        let link = self.members.get_mut(usize::from(number)).and_then(Option::take);
         let Some(dead) = Member::worker(number) else { return };
         for index in 0..self.table.used_end() {
             let Some(record) = self.table.record(index) else { continue };
@@ -263,6 +342,13 @@ impl Group {
                 }
             }
             self.table.free(key);
+        }
+        // What only this worker had ended with it.
+        for key in link.into_iter().flat_map(|link| link.unheld) {
+            let place = self.table.record(key.index).map(|record| &record.place);
+            if place.is_some_and(|it| it.claim(key.generation, Member::SUPERVISOR).is_ok()) {
+                self.table.free(key);
+            }
         }
         self.look();
     }
@@ -284,6 +370,7 @@ impl Group {
     /// Tells all workers which idle connections have something to read: the event may have gone to one that is dead
     /// or has left.
     fn look(&mut self) {
+        self.must_look = false;
         let idle: Vec<PlaceKey> = self.held.keys().filter(|key| self.is_idle(*key)).collect();
         let mut fds: Vec<PollFd<'_>> = Vec::new();
         let sockets = idle.iter().filter_map(|key| self.held.get(*key));
@@ -310,16 +397,29 @@ impl Group {
             let places: Vec<u32> = member.unlooked.iter().take(MAX_KEYS).copied().collect();
             let keys: Vec<PlaceKey> =
                 places.iter().filter_map(|place| self.held.at(*place)).collect();
-            let message = message::encode(Kind::Look, &keys);
-            let sent =
-                keys.is_empty() || fd::send_datagram(member.mailbox.as_fd(), &message, &[]).is_ok();
-            if !sent {
+            if !member.send(Kind::Look, &keys, &[]) {
                 return;
             }
             for place in places {
                 member.unlooked.remove(&place);
             }
         }
+    }
+
+    /// Does what is due from time to time.
+    fn sweep(&mut self, keep_alive: Duration) {
+        self.held.take_stale(&self.table);
+        let table = self.table;
+        for member in self.members.iter_mut().flatten() {
+            member.is_stalled = false;
+            member.unheld.retain(|key| table.has(*key));
+        }
+        if self.is_abandoned {
+            self.end_idle(Duration::ZERO);
+        } else if self.members.iter().all(Option::is_none) {
+            self.end_idle(keep_alive); // The workers do this as long as there are any.
+        }
+        self.distribute();
     }
 
     fn is_idle(&self, key: PlaceKey) -> bool {
@@ -334,10 +434,13 @@ impl Source for SharedConnections {
         for group in &self.groups {
             for (member, number) in group.members.iter().zip(0..) {
                 let Some(member) = member else { continue };
+                if member.progress == MemberProgress::Lost {
+                    continue; // It would be ready all the time.
+                }
                 let mut flags = PollFlags::POLLIN;
                 let has_unsent =
                     group.distribution.has_unsent(number) || !member.unlooked.is_empty();
-                flags.set(PollFlags::POLLOUT, has_unsent);
+                flags.set(PollFlags::POLLOUT, has_unsent && !member.is_stalled);
                 fds.push(PollFd::new(member.mailbox.as_fd(), flags));
             }
         }
@@ -350,14 +453,7 @@ impl Source for SharedConnections {
 
     fn read(&mut self, round: &Round, _reports: &mut Vec<Report>) {
         for group in &mut self.groups {
-            group.welcome();
-            for number in 0..MAX_MEMBERS as u8 {
-                let mailbox = group.member(number).map(|member| member.mailbox.as_raw_fd());
-                if mailbox.is_some_and(|mailbox| round.ready_fds.contains(&mailbox)) {
-                    group.read(number);
-                }
-            }
-            group.distribute();
+            group.turn(&round.ready_fds);
         }
     }
 
@@ -367,8 +463,7 @@ impl Source for SharedConnections {
         }
         self.next_sweep = round.now + SWEEP_INTERVAL;
         for group in &mut self.groups {
-            group.held.take_stale(&group.table);
-            group.distribute();
+            group.sweep(round.revision.config.worker.timeouts.keep_alive);
         }
     }
 
@@ -379,3 +474,6 @@ impl Source for SharedConnections {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

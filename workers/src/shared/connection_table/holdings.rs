@@ -10,7 +10,7 @@
 //!
 //! `D` is the descriptor with what belongs to it. This does no I/O, so the simulation runs it with numbers.
 
-use super::{ConnectionTable, Life, Member, NotClaimed, PlaceGeneration, PlaceKey};
+use super::{ConnectionTable, Member, NotClaimed, PlaceGeneration, PlaceKey};
 
 /// See the module.
 pub struct Holdings<D> {
@@ -75,11 +75,8 @@ impl<D> Holdings<D> {
         key: PlaceKey,
         descriptor: D,
     ) -> Installed<D> {
-        let Some(record) = table.record(key.index) else { return Installed::Refused(descriptor) };
-        let (generation, life) = record.place.read();
         let is_held = self.holding(key).is_some();
-        let is_gone = generation != key.generation || life == Life::Free;
-        if is_held || is_gone || self.is_lent(key.index) {
+        if is_held || !table.has(key) || self.is_lent(key.index) {
             return Installed::Refused(descriptor);
         }
         Installed::Held { stale: self.set(key, Descriptor::Here(descriptor)) }
@@ -150,14 +147,8 @@ impl<D> Holdings<D> {
 
     /// Takes out the descriptors of connections that are gone.
     pub fn take_stale(&mut self, table: &ConnectionTable) -> Vec<D> {
-        let is_stale = |key: &PlaceKey| {
-            table.record(key.index).is_none_or(|record| {
-                let (generation, life) = record.place.read();
-                generation != key.generation || life == Life::Free
-            })
-        };
         let stale: Vec<PlaceKey> =
-            self.keys().filter(|key| self.get(*key).is_some() && is_stale(key)).collect();
+            self.keys().filter(|key| self.get(*key).is_some() && !table.has(*key)).collect();
         stale.into_iter().filter_map(|key| self.forget(key)).collect()
     }
 

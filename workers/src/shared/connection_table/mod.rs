@@ -41,11 +41,15 @@
 //! | a worker is ready | [`distribution::Distribution::join`] with everything that is held, in one step | an offer between the two would not reach it |
 //! | a Leave comes | [`distribution::Distribution::leave`]; poll, and send Look to all other members | it would hold again what it gives up |
 //! | an Offer comes | install; pass it on to the others; close what install gives back | |
+//! | an Offer comes that it cannot hold (EMFILE, limit) | when its worker has ended: claim; free | nobody else has the connection, and no claim of the dead worker shows its place |
 //! | a worker has ended | read its mailbox to the end; [`Place::take_over`] for all places; act by the table below; poll what it holds and is Idle; send Look to **all** members; only then give the number to a new worker | an offer that was not read would end with the worker; the poll sees a place only once it is Idle; one member may be busy; a new worker of that number would lose its places |
 //! | a Look comes | poll, and send Look to all members as above | |
 //! | a mailbox is full | keep what is unsent for that member until there is room, also what it has to look at | the messages in it may be about other connections |
+//! | a message fails although there is room (ETOOMANYREFS) | try again with the next sweep | poll(2) reports room all the time |
+//! | a mailbox ends, and its worker runs | as for a Leave; poll it no more | the application has closed the descriptor |
 //! | now and then | [`holdings::Holdings::take_stale`], in the workers, too | a connection that was taken back by a worker that was killed ends only with the last stale descriptor |
-//! | the last worker has ended | claim, shutdown(2), close(2), free everything | |
+//! | the last worker has sent Leave, and no other one starts | claim, shutdown(2), close(2), free what is Idle, then and with each sweep | nobody would serve it: the number of workers was reduced, or a reload has ended the sharing |
+//! | all workers have died | the same with what is idle for longer than the idle timeout | usually another worker starts, and serves them |
 //!
 //! | taken over in | with a descriptor | without (no Offer was sent) |
 //! |---|---|---|

@@ -89,6 +89,14 @@ impl ConnectionTable {
         }
     }
 
+    /// Whether this connection is still in the table.
+    pub fn has(&self, key: PlaceKey) -> bool {
+        self.record(key.index).is_some_and(|record| {
+            let (generation, life) = record.place.read();
+            generation == key.generation && life != Life::Free
+        })
+    }
+
     /// The number of connections in the table. This looks at every place: a counter would drift with each process that
     /// is killed between the change of a place and that of the counter.
     pub fn len(&self) -> u32 {

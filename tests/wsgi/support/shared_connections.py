@@ -18,13 +18,13 @@ class SharingServer:
     Each request has a name of its own, which the application writes down when it is executed.
     """
 
-    def __init__(self, directory, *options, workers=4, bind="127.0.0.1:0", keep_alive="300s"):
+    def __init__(self, directory, *options, application="counted:app", mode="shared", workers=4, bind="127.0.0.1:0", keep_alive="300s"):
         self.admin = str(directory / "admin.sock")
         self.executions = directory / "executions"
         self.executions.touch()
         self.server = Server(
-            "counted:app",
-            *("--keepalive-mode", "shared"),
+            application,
+            *(["--keepalive-mode", mode] if mode else []),
             *(KEEP_ALIVE, keep_alive),
             *("--admin-bind", f"unix:{self.admin}"),
             *options,

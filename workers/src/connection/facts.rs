@@ -10,6 +10,7 @@
 //! | 6 | address (16 bytes), port (2 bytes), flow information (4 bytes), scope (4 bytes) |
 //! | 1 | length (1 byte), path of a Unix socket |
 
+use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,43 +31,53 @@ pub struct Reading {
     pub monotonic: Duration,
 }
 
-/// Appends the facts. Returns false, and leaves something incomplete, for a connection that another worker cannot take
-/// over: one with TLS, or with a name that is too long.
+/// Writes the facts, and returns their length; `None` for a connection that another worker cannot take over: one with
+/// TLS, or with names that are too long.
 #[must_use]
-pub fn encode(info: &ConnInfo, clock: Reading, bytes: &mut Vec<u8>) -> bool {
+pub fn encode(info: &ConnInfo, clock: Reading, bytes: &mut [u8]) -> Option<usize> {
     if info.tls.is_some() {
-        return false;
+        return None;
     }
+    let room = bytes.len();
+    let mut rest = bytes;
     let age = clock.instant.saturating_duration_since(info.accepted);
     let accepted = clock.monotonic.saturating_sub(age).as_micros();
-    bytes.extend(info.served.to_ne_bytes());
-    bytes.extend(u64::try_from(accepted).unwrap_or(u64::MAX).to_ne_bytes());
-    bytes.extend(info.listener.to_ne_bytes());
+    put(&mut rest, &info.served.to_ne_bytes())?;
+    put(&mut rest, &u64::try_from(accepted).unwrap_or(u64::MAX).to_ne_bytes())?;
+    put(&mut rest, &info.listener.to_ne_bytes())?;
     let proxied = info.proxied.iter().flat_map(|it| [&it.source, &it.destination]);
-    [&info.peer, &info.local].into_iter().chain(proxied).all(|name| encode_name(name, bytes))
+    for name in [&info.peer, &info.local].into_iter().chain(proxied) {
+        encode_name(name, &mut rest)?;
+    }
+    Some(room - rest.len())
 }
 
-fn encode_name(name: &SocketName, bytes: &mut Vec<u8>) -> bool {
+fn encode_name(name: &SocketName, rest: &mut &mut [u8]) -> Option<()> {
     match name {
         SocketName::Inet(SocketAddr::V4(address)) => {
-            bytes.push(IPV4);
-            bytes.extend(address.ip().octets());
-            bytes.extend(address.port().to_ne_bytes());
+            put(rest, &[IPV4])?;
+            put(rest, &address.ip().octets())?;
+            put(rest, &address.port().to_ne_bytes())
         }
         SocketName::Inet(SocketAddr::V6(address)) => {
-            bytes.push(IPV6);
-            bytes.extend(address.ip().octets());
-            bytes.extend(address.port().to_ne_bytes());
-            bytes.extend(address.flowinfo().to_ne_bytes());
-            bytes.extend(address.scope_id().to_ne_bytes());
+            put(rest, &[IPV6])?;
+            put(rest, &address.ip().octets())?;
+            put(rest, &address.port().to_ne_bytes())?;
+            put(rest, &address.flowinfo().to_ne_bytes())?;
+            put(rest, &address.scope_id().to_ne_bytes())
         }
         SocketName::Unix(path) => {
-            let Ok(len) = u8::try_from(path.len()) else { return false };
-            bytes.extend([UNIX, len]);
-            bytes.extend(path.as_bytes());
+            put(rest, &[UNIX, u8::try_from(path.len()).ok()?])?;
+            put(rest, path.as_bytes())
         }
     }
-    true
+}
+
+fn put(rest: &mut &mut [u8], bytes: &[u8]) -> Option<()> {
+    let (to, behind) = mem::take(rest).split_at_mut_checked(bytes.len())?;
+    to.copy_from_slice(bytes);
+    *rest = behind;
+    Some(())
 }
 
 /// Reads what [`encode`] has written; `None` if it is anything else.
@@ -164,15 +175,14 @@ mod tests {
             },
             ConnInfo { proxied: proxied(&longest, ""), ..info(&longest, &longest) },
         ] {
-            let mut bytes = Vec::new();
+            let mut bytes = [0; FACT_BYTES];
             let writer = reading();
-            assert!(encode(&info, writer, &mut bytes));
-            assert!(bytes.len() <= FACT_BYTES, "{}", bytes.len());
+            let len = encode(&info, writer, &mut bytes).unwrap();
             // The other process reads the same clock later.
             let later = Duration::from_secs(60);
             let reader =
                 Reading { instant: writer.instant + later, monotonic: writer.monotonic + later };
-            let read = decode(&bytes, reader).unwrap();
+            let read = decode(&bytes[..len], reader).unwrap();
             assert_eq!((&read.peer, &read.local), (&info.peer, &info.local));
             assert_eq!((read.served, read.listener), (info.served, info.listener));
             assert_eq!(read.proxied.is_some(), info.proxied.is_some());
@@ -186,22 +196,21 @@ mod tests {
 
     #[test]
     fn what_cannot_travel_is_refused() {
-        let mut bytes = Vec::new();
-        let too_long = "x".repeat(256);
-        assert!(!encode(&info(&too_long, ""), reading(), &mut bytes));
-        let tls = Some(Arc::new(TlsInfo::default()));
-        assert!(!encode(&ConnInfo { tls, ..info("", "") }, reading(), &mut bytes));
+        let is_refused = |info: &ConnInfo| encode(info, reading(), &mut [0; 400]).is_none();
+        assert!(is_refused(&info(&"x".repeat(256), "")));
+        assert!(is_refused(&info(&"x".repeat(200), &"x".repeat(200))));
+        assert!(is_refused(&ConnInfo { tls: Some(Arc::new(TlsInfo::default())), ..info("", "") }));
+        assert!(!is_refused(&info(&"x".repeat(190), &"x".repeat(190))));
     }
 
     #[test]
     fn any_other_bytes_are_refused() {
-        let mut bytes = Vec::new();
-        assert!(encode(&info("192.0.2.1:80", "/run/arctos.sock"), reading(), &mut bytes));
-        for len in 0..bytes.len() {
+        let mut bytes = [IPV4; FACT_BYTES];
+        let whole = info("192.0.2.1:80", "/run/arctos.sock");
+        let whole = encode(&whole, reading(), &mut bytes).unwrap();
+        for len in (0..whole).chain([whole + 1]) {
             assert!(decode(&bytes[..len], reading()).is_none(), "{len}");
         }
-        bytes.push(IPV4);
-        assert!(decode(&bytes, reading()).is_none());
         assert!(decode(&[0xff; FACT_BYTES], reading()).is_none());
     }
 }

@@ -150,7 +150,6 @@ impl<'a, A: Application> EventLoop<'a, A> {
         link.watch(&poller)?;
         let mut acceptor = Acceptor::new(listeners, header, tls);
         acceptor.open(&poller)?;
-        let own = OwnDescriptors::of(&link, &acceptor);
         let now = Instant::now();
         let access = access_log.map(|fd| AccessLog::new(fd, log.format()));
         let mut clients = Clients::new(&settings, now);
@@ -162,6 +161,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             let sharing = Sharing::join(group, mode, &poller, &context.clock)?;
             clients.sharing = Some(Box::new(sharing));
         }
+        let own = OwnDescriptors::of(&link, &acceptor, clients.sharing.as_deref());
         Ok(Self {
             guards: ForkGuards { own, _marks: marks, _guarded: guarded },
             app,
@@ -404,7 +404,8 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let Some(client) = self.clients.table.get_mut(token) else { return };
         let wait = drive(self.app, &mut self.reading, &mut self.context, client, hung_up);
         self.context.entry.tick();
-        if wait == Wait::Readable && self.clients.sharing.is_some() && self.settle(token) {
+        let is_between = matches!(wait, Wait::Readable | Wait::Held);
+        if is_between && self.clients.sharing.is_some() && self.settle(token) {
             return;
         }
         let Some(client) = self.clients.table.get_mut(token) else { return };
@@ -472,11 +473,17 @@ impl<'a, A: Application> EventLoop<'a, A> {
     /// to drain.
     fn follow_command(&mut self) {
         self.poll_command();
+        let is_last = self.acceptor.is_server_stopping();
+        match self.phase {
+            Phase::Serving | Phase::LameDuck => return,
+            Phase::Draining { cause, .. } => {
+                self.leave_group(is_last || cause == DrainCause::Orphaned);
+            }
+            Phase::Exiting { .. } => self.leave_group(is_last),
+        }
         if let Phase::Draining { since, cause } = self.phase
             && !self.acceptor.is_closed()
         {
-            let is_last = cause == DrainCause::Orphaned || self.acceptor.is_server_stopping();
-            self.leave_group(is_last);
             match cause {
                 DrainCause::Command => self.empty_queue(None),
                 DrainCause::Orphaned => {

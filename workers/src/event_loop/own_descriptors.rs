@@ -6,6 +6,7 @@
 //! | listener | accept, although it seems ready: its clients would wait forever |
 //! | control socket | notice that its supervisor is gone |
 //! | doorbell | notice an order in its sleep |
+//! | mailbox | share connections, or tell that it leaves the group |
 //! | directory of static files | tell its files from those of another directory: it serves none any more |
 //! | epoll instance | anything: epoll_wait(2) fails at once, and the worker exits |
 //!
@@ -17,6 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::EventLoop;
 use super::acceptor::Acceptor;
 use super::phase::{DrainCause, Phase};
+use super::sharing::Sharing;
 use super::supervision::SupervisorLink;
 use crate::application::Application;
 use crate::process::fork_guard;
@@ -28,15 +30,21 @@ pub(super) struct OwnDescriptors {
     doorbell: Option<FileId>,
     control: Option<FileId>,
     listeners: Vec<Option<FileId>>,
+    mailbox: Option<FileId>,
 }
 
 impl OwnDescriptors {
     /// The descriptors of a loop that begins.
-    pub(super) fn of(link: &SupervisorLink, acceptor: &Acceptor) -> Self {
+    pub(super) fn of(
+        link: &SupervisorLink,
+        acceptor: &Acceptor,
+        sharing: Option<&Sharing>,
+    ) -> Self {
         Self {
             doorbell: FileId::of(link.doorbell()),
             control: FileId::of(link.control_fd()),
             listeners: acceptor.sockets().map(FileId::of).collect(),
+            mailbox: sharing.and_then(|sharing| FileId::of(sharing.mailbox())),
         }
     }
 }
@@ -53,15 +61,19 @@ impl<A: Application> EventLoop<'_, A> {
         let listeners: Vec<bool> =
             own.listeners.iter().zip(now).map(|(before, now)| is_lost(*before, now)).collect();
         let listener = listeners.contains(&true);
+        let sharing = self.clients.sharing.as_ref();
+        let mailbox = sharing.and_then(|sharing| FileId::of(sharing.mailbox()));
+        let mailbox = is_lost(own.mailbox, mailbox);
         let files = self.context.files.as_mut();
         let directory = files.is_some_and(|files| files.give_up_lost_directories());
-        if !(doorbell || control || listener || directory) {
+        if !(doorbell || control || listener || mailbox || directory) {
             return Ok(());
         }
         for (is_lost, name) in [
             (listener, "listener"),
             (control, "control socket"),
             (doorbell, "doorbell"),
+            (mailbox, "mailbox"),
             (directory, "directory of static files"),
         ] {
             if is_lost {
@@ -80,11 +92,17 @@ impl<A: Application> EventLoop<'_, A> {
             leave(&mut self.link.doorbell)?;
             self.link.has_doorbell = false;
         }
-        if doorbell || listener {
+        if mailbox {
+            own.mailbox = None;
+        }
+        if doorbell || listener || mailbox {
+            if let Some(sharing) = &mut self.clients.sharing {
+                sharing.abandon_group(if mailbox { Some(null()?) } else { None });
+            }
             self.acceptor.abandon(&self.poller, &listeners);
             self.watch_again()?;
         }
-        if doorbell || listener || directory {
+        if doorbell || listener || mailbox || directory {
             match self.phase {
                 Phase::Serving | Phase::LameDuck => self.begin_drain(DrainCause::Signal),
                 Phase::Draining { .. } | Phase::Exiting { .. } => {}
@@ -106,7 +124,10 @@ impl<A: Application> EventLoop<'_, A> {
 /// Replaces a lost descriptor by /dev/null, without closing its number.
 fn leave(lost: &mut OwnedFd) -> std::io::Result<()> {
     fork_guard::forget(lost.as_fd());
-    let null = std::fs::File::open("/dev/null")?;
-    std::mem::forget(std::mem::replace(lost, null.into()));
+    std::mem::forget(std::mem::replace(lost, null()?));
     Ok(())
+}
+
+fn null() -> std::io::Result<OwnedFd> {
+    Ok(std::fs::File::open("/dev/null")?.into())
 }

@@ -4,6 +4,9 @@
 //! While it serves a shared connection, the worker has it among its clients like any other. What has to wait for more
 //! of a request is registered with epoll(7) for this worker alone; an idle one is registered as [`Interest::Shared`].
 
+mod leaving;
+
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -24,7 +27,9 @@ use crate::process::fork_guard::GuardedFd;
 use crate::settings::KeepaliveMode;
 use crate::shared::connection_table::holdings::{Claim, Holdings, Installed};
 use crate::shared::connection_table::message::{self, Kind, MESSAGE_BYTES};
-use crate::shared::connection_table::{ConnectionTable, FACT_BYTES, Life, Member, PlaceKey};
+use crate::shared::connection_table::{
+    ConnectionTable, FACT_BYTES, Life, Member, PlaceKey, Record,
+};
 use crate::shared::fd::{self, Datagram, Io, send_datagram};
 use crate::shared::socket_name::SocketName;
 use crate::worker_init::GroupMembership;
@@ -50,8 +55,8 @@ pub(super) struct Sharing {
     mode: KeepaliveMode,
     holdings: Holdings<SharedSocket>,
     service_time: ServiceTime,
-    /// Connections that were released, and for which something has arrived meanwhile.
-    due: Vec<PlaceKey>,
+    /// Connections for which something has arrived that no event will report. The last one comes first.
+    due: VecDeque<PlaceKey>,
     next_sweep: Instant,
     /// The place to try first for the next connection.
     random: u32,
@@ -87,6 +92,13 @@ fn reading(clock: &Clock) -> Reading {
     Reading { instant: clock.now(), monotonic: clock.monotonic() }
 }
 
+/// Stores what the next holder has to know. Returns false for a connection that nobody else can take over.
+fn store_facts(record: &Record, info: &ConnInfo, clock: &Clock) -> bool {
+    let mut bytes = [0; FACT_BYTES];
+    let len = facts::encode(info, reading(clock), &mut bytes);
+    len.is_some_and(|len| record.set_facts(&bytes[..len]).is_ok())
+}
+
 impl Sharing {
     /// Joins the group: has epoll watch the mailbox. The verdict on the application's speed is that of the worker
     /// that had this number before.
@@ -109,12 +121,17 @@ impl Sharing {
             mode,
             holdings: Holdings::new(),
             service_time: ServiceTime::new(SLOW, speed, clock.monotonic()),
-            due: Vec::new(),
+            due: VecDeque::new(),
             next_sweep: clock.now() + SWEEP_INTERVAL,
             random: u32::from(number).wrapping_mul(0x9e37_79b9),
             membership: Membership::Member,
             unsent: None,
         })
+    }
+
+    /// The socket to the supervisor.
+    pub(super) fn mailbox(&self) -> BorrowedFd<'_> {
+        self.mailbox.as_fd()
     }
 
     /// Whether connections are shared at the moment.
@@ -169,7 +186,7 @@ impl Sharing {
     /// Sends a message without keys to the supervisor, now or as soon as there is room.
     fn tell(&mut self, kind: Kind) {
         let sent = send_datagram(self.mailbox.as_fd(), &message::encode(kind, &[]), &[]);
-        // EPIPE: the supervisor is gone. After a Leave it looks as well.
+        // EPIPE: the supervisor is gone; ENOTSOCK: the mailbox is lost. After a Leave the supervisor looks as well.
         let is_full = sent == Err(Errno::EAGAIN);
         if is_full && self.unsent != Some(Kind::Leave) {
             self.unsent = Some(kind);
@@ -189,7 +206,7 @@ impl Sharing {
         let held = self.holdings.get(key).map(AsFd::as_fd);
         let has_arrived = held.is_some_and(|socket| fd::peek(socket, &mut [0]) != Io::Blocked);
         if has_arrived {
-            self.due.push(key);
+            self.due.push_back(key);
         }
         has_arrived
     }
@@ -201,8 +218,7 @@ impl Sharing {
         info: &ConnInfo,
         clock: &Clock,
     ) -> Option<ClaimedPlace> {
-        let mut facts = Vec::new();
-        if !self.has_room() || !facts::encode(info, reading(clock), &mut facts) {
+        if !self.has_room() || info.tls.is_some() {
             return None;
         }
         self.random = self.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -210,10 +226,11 @@ impl Sharing {
         let record = self.table.record(key.index)?;
         record.set_used_at(clock.monotonic());
         let offer = message::encode(Kind::Offer, &[key]);
-        let offered = record.set_facts(&facts).is_ok()
+        let offered = store_facts(record, info, clock)
             && send_datagram(self.mailbox.as_fd(), &offer, &[socket.as_raw_fd()]).is_ok();
         if !offered {
-            self.table.free(key); // EAGAIN or ETOOMANYREFS: the connection stays with this worker for now.
+            // EAGAIN, ETOOMANYREFS, or a name that is too long: the connection stays with this worker.
+            self.table.free(key);
             return None;
         }
         Some(ClaimedPlace { key, record, member: self.member })
@@ -274,19 +291,28 @@ impl<A: Application> EventLoop<'_, A> {
     }
 
     /// Serves what has arrived while connections were released, at once: until then no other worker can. A client that
-    /// sends one request after the other does not keep the loop for ever: after [`ROUNDS`] it waits for the next turn.
+    /// sends one request after the other does not keep the loop for ever: after [`ROUNDS`] it waits for the next turn,
+    /// behind all others.
     pub(super) fn take_due(&mut self) {
         for _ in 0..ROUNDS {
-            let due = self.clients.sharing.as_mut().and_then(|sharing| sharing.due.pop());
+            let due = self.clients.sharing.as_mut().and_then(|sharing| sharing.due.pop_back());
             let Some(key) = due else { return };
             if let Some(token) = self.claim(key) {
                 self.serve_once(token, false);
             }
         }
+        if let Some(sharing) = &mut self.clients.sharing
+            && let Some(last) = sharing.due.pop_back()
+        {
+            sharing.due.push_front(last);
+        }
     }
 
     /// Claims a shared connection to which something has come, and adds it to the clients.
     fn claim(&mut self, key: PlaceKey) -> Option<Token> {
+        if self.context.is_quick_stop() {
+            return None; // This worker is about to leave the group, and has the others look.
+        }
         self.claim_for(key, false)
     }
 
@@ -322,10 +348,13 @@ impl<A: Application> EventLoop<'_, A> {
             let nobody = SocketName::Unix(String::new());
             ConnInfo::new(nobody.clone(), nobody, self.context.clock.now())
         });
+        let mut client = Client::claimed(socket, info, place);
         if !is_to_close {
             place.show(Progress::Read); // Before the first byte is read: after that, nobody else can read it.
+            if !self.schedule.has_slept {
+                client.suspect(); // No event says that the peer has left (EPOLLRDHUP) while the request waited.
+            }
         }
-        let mut client = Client::claimed(socket, info, place);
         if !is_known {
             client.conn_mut().failed(&self.context.entry.counters);
         }
@@ -381,10 +410,7 @@ impl<A: Application> EventLoop<'_, A> {
         if is_member && client.watch(&self.poller, event_key(key), Interest::Shared).is_err() {
             return false; // ENOSPC or ENOMEM: the caller closes it.
         }
-        let mut facts = Vec::new();
-        let is_told = facts::encode(client.conn().info(), reading(&self.context.clock), &mut facts)
-            && record.set_facts(&facts).is_ok();
-        if !is_told {
+        if !store_facts(record, client.conn().info(), &self.context.clock) {
             return false; // Its names have not changed since it was shared, so this cannot happen.
         }
         self.clients.deadlines.clear_all(token);
@@ -426,47 +452,6 @@ impl<A: Application> EventLoop<'_, A> {
         }
     }
 
-    /// The worker drains. Its idle connections go to the others, unless the whole server stops: then this worker takes
-    /// as many as it can, to close them as its own.
-    pub(super) fn leave_group(&mut self, is_last: bool) {
-        let Some(sharing) = &mut self.clients.sharing else { return };
-        if sharing.membership != Membership::Member {
-            return;
-        }
-        if is_last {
-            sharing.membership = Membership::Last;
-            self.take_back_all();
-        } else {
-            self.share_idle();
-        }
-        let Some(sharing) = &mut self.clients.sharing else { return };
-        if !is_last {
-            sharing.membership = Membership::Left;
-        }
-        let held: Vec<PlaceKey> = sharing.holdings.keys().collect();
-        for socket in held.into_iter().filter_map(|key| sharing.holdings.take(key)) {
-            // ENOENT: it could not be watched.
-            let _ = self.poller.remove(&socket);
-        }
-        sharing.due.clear();
-        // The supervisor looks for what this worker has been told of, once it is told of nothing more.
-        sharing.tell(Kind::Leave);
-    }
-
-    /// Makes all shared connections that are idle this worker's own.
-    fn take_back_all(&mut self) {
-        let keys: Vec<PlaceKey> = match &self.clients.sharing {
-            Some(sharing) => sharing.holdings.keys().collect(),
-            None => Vec::new(),
-        };
-        let claimed: Vec<Token> =
-            keys.into_iter().filter_map(|key| self.claim_for(key, true)).collect();
-        for token in claimed {
-            self.unshare(token);
-            self.serve(token, false);
-        }
-    }
-
     /// Shares all idle connections of this worker.
     fn share_idle(&mut self) {
         let tokens: Vec<Token> = self.clients.table.tokens().collect();
@@ -474,10 +459,15 @@ impl<A: Application> EventLoop<'_, A> {
             let is_shareable = self.clients.table.get(token).is_some_and(|client| {
                 client.is_shareable() && client.watched() == Some(Interest::Read)
             });
-            if is_shareable {
-                self.share(token);
+            if is_shareable && !self.share(token) && !self.is_watched(token) {
+                // ENOSPC or ENOMEM. It is watched as before, or closed.
+                self.serve(token, false);
             }
         }
+    }
+
+    fn is_watched(&self, token: Token) -> bool {
+        self.clients.table.get(token).is_none_or(|client| client.watched().is_some())
     }
 
     /// From time to time: closes descriptors of connections that are gone and connections that have been idle for too

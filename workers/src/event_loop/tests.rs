@@ -2,6 +2,7 @@ mod accepting;
 mod commands;
 mod deadlines;
 mod progress;
+mod sharing;
 mod stop;
 
 use std::io::{Read, Write};
@@ -92,11 +93,18 @@ struct Surroundings {
 
 impl Surroundings {
     fn of(app: &mut App, access_log: Option<OwnedFd>) -> (EventLoop<'_, App>, Self) {
+        Self::with(app, |init| init.access_log = access_log)
+    }
+
+    fn with<A: Application>(
+        app: &mut A,
+        change: impl FnOnce(&mut WorkerInit),
+    ) -> (EventLoop<'_, A>, Self) {
         let (supervisor, control) = UnixStream::pair().unwrap();
         let (mut init, doorbell) = stage::init(control.into());
         // The loop does not check before the control socket ends.
         init.supervisor = Arc::new(supervisor_process::stage::ended());
-        init.access_log = access_log;
+        change(&mut init);
         init.header.set_worker_count(2);
         let entry = init.entry;
         let SocketName::Inet(address) = init.listeners[0].name else { panic!("no TCP") };

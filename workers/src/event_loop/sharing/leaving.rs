@@ -1,0 +1,76 @@
+//! How a worker leaves its group: it drains or exits, or its application has closed descriptors.
+
+use std::mem;
+use std::os::fd::OwnedFd;
+
+use super::{Membership, SharedSocket, Sharing};
+use crate::application::Application;
+use crate::event_loop::EventLoop;
+use crate::event_loop::client_table::Token;
+use crate::shared::connection_table::PlaceKey;
+use crate::shared::connection_table::message::Kind;
+
+impl Sharing {
+    /// Leaves the group because the application has closed descriptors of this worker: those of shared connections may be
+    /// files of the application by now, so they are neither used nor closed. If the
+    /// mailbox is one of them, a substitute takes its place.
+    pub(in crate::event_loop) fn abandon_group(&mut self, substitute: Option<OwnedFd>) {
+        let held: Vec<PlaceKey> = self.holdings.keys().collect();
+        for socket in held.into_iter().filter_map(|key| self.holdings.take(key)) {
+            mem::forget(socket.into_inner());
+        }
+        self.due.clear();
+        if let Some(substitute) = substitute {
+            // The supervisor notices that the mailbox was closed, and does the same as after a Leave.
+            let lost = mem::replace(&mut self.mailbox, SharedSocket::new(substitute));
+            mem::forget(lost.into_inner());
+            self.unsent = None;
+        } else if self.membership == Membership::Member {
+            self.tell(Kind::Leave);
+        }
+        self.membership = Membership::Left;
+    }
+}
+
+impl<A: Application> EventLoop<'_, A> {
+    /// The worker drains or exits. Its idle connections go to the others, unless the whole server stops: then this
+    /// worker takes as many as it can, to close them as its own.
+    pub(in crate::event_loop) fn leave_group(&mut self, is_last: bool) {
+        let Some(sharing) = &mut self.clients.sharing else { return };
+        if sharing.membership != Membership::Member {
+            return;
+        }
+        if is_last {
+            sharing.membership = Membership::Last;
+            self.take_back_all();
+        } else {
+            self.share_idle();
+        }
+        let Some(sharing) = &mut self.clients.sharing else { return };
+        if !is_last {
+            sharing.membership = Membership::Left;
+        }
+        let held: Vec<PlaceKey> = sharing.holdings.keys().collect();
+        for socket in held.into_iter().filter_map(|key| sharing.holdings.take(key)) {
+            // ENOENT: it could not be watched.
+            let _ = self.poller.remove(&socket);
+        }
+        sharing.due.clear();
+        // The supervisor looks for what this worker has been told of, once it is told of nothing more.
+        sharing.tell(Kind::Leave);
+    }
+
+    /// Makes all shared connections that are idle this worker's own.
+    fn take_back_all(&mut self) {
+        let keys: Vec<PlaceKey> = match &self.clients.sharing {
+            Some(sharing) => sharing.holdings.keys().collect(),
+            None => Vec::new(),
+        };
+        let claimed: Vec<Token> =
+            keys.into_iter().filter_map(|key| self.claim_for(key, true)).collect();
+        for token in claimed {
+            self.unshare(token);
+            self.serve(token, false);
+        }
+    }
+}

@@ -8,12 +8,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use arctos_worker::process::signals;
-use arctos_worker::shared::fd;
+use arctos_worker::process::{passed_connection, signals};
+use arctos_worker::shared::fd::{self, Message};
 use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::{Command, Counter, WorkerEntry};
 use arctos_worker::worker_init::{
-    CONTROL_ACCESS_LOG, CONTROL_BOOT_FAILED, CONTROL_READY, CONTROL_STACKS,
+    CONTROL_ACCESS_LOG, CONTROL_BOOT_FAILED, CONTROL_CONNECTION, CONTROL_READY, CONTROL_STACKS,
 };
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -21,17 +21,21 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd;
 
+use crate::supervisor::duplicate::{Checked, Duplicate};
 use crate::supervisor::health::{Hang, Pulse, RecycleLimits, WorkerLimits};
 use crate::supervisor::interruption::Interruption;
 use crate::supervisor::log_event::RunningRequest;
 use crate::supervisor::quarantine::Incident;
 use crate::supervisor::stack_dump::StackDump;
+use crate::system::caught_signals;
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
 
 /// Maximum length of a report. The rest is not read, so that a worker that never stops writing cannot keep the
 /// supervisor busy.
 const REPORT_BYTES: usize = 64 * 1024;
+/// How many messages of a ready worker are read at once. It sends one when it is asked.
+const CONTROL_MESSAGES: usize = 16;
 
 /// The first message of a worker on its control socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +59,7 @@ enum BootProgress {
     Silent,
     /// The worker cannot boot, and its report is arriving.
     Failing,
-    /// Nothing more arrives, or is read.
+    /// Nothing more of the boot arrives, or is read.
     Complete,
 }
 
@@ -68,6 +72,8 @@ pub struct ControlSocket {
     given_before: u64,
     /// The pipe that the worker dumps its stacks into; `None` after end of file, which poll(2) would report forever.
     stacks: Option<OwnedFd>,
+    /// Whether the worker has closed its end, which poll(2) would report forever as well.
+    has_ended: bool,
 }
 
 impl ControlSocket {
@@ -86,7 +92,8 @@ impl ControlSocket {
         let given_before = given(entry);
         let (stacks, writer) = unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         fd::send_descriptor(stream.as_fd(), CONTROL_STACKS, writer.as_fd())?;
-        let socket = Self { stream, doorbell, entry, given_before, stacks: Some(stacks) };
+        let stacks = Some(stacks);
+        let socket = Self { stream, doorbell, entry, given_before, stacks, has_ended: false };
         Ok((socket, worker_control_fd.into(), worker_doorbell))
     }
 
@@ -118,6 +125,8 @@ pub struct Child {
     pub recycling: Recycling,
     /// The worker's stacks, as far as they have arrived.
     pub stacks: StackDump,
+    /// The connection of its running request.
+    duplicate: Duplicate<OwnedFd>,
     socket: ControlSocket,
     boot: BootMessages,
 }
@@ -157,6 +166,7 @@ impl Child {
             late: LateRequest::default(),
             recycling: Recycling::default(),
             stacks: StackDump::default(),
+            duplicate: Duplicate::default(),
             socket,
             boot: BootMessages { progress: BootProgress::Silent, report: Vec::new() },
         }
@@ -165,6 +175,7 @@ impl Child {
     /// The descriptors that other children close.
     pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
         self.socket.list_descriptors(own);
+        own.extend(self.duplicate.held());
     }
 
     /// The control socket, as long as messages may arrive on it. After that it isn't polled, but it stays open, because
@@ -172,8 +183,60 @@ impl Child {
     pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
         match self.boot.progress {
             BootProgress::Silent | BootProgress::Failing => Some(self.socket.stream.as_fd()),
-            BootProgress::Complete => None,
+            BootProgress::Complete => {
+                let is_awaited = self.duplicate.is_awaited() && !self.socket.has_ended;
+                is_awaited.then(|| self.socket.stream.as_fd())
+            }
         }
+    }
+
+    /// Receives the connection of the running request, if it has arrived.
+    pub fn receive_connection(&mut self) {
+        for _ in 0..CONTROL_MESSAGES {
+            if self.boot.progress != BootProgress::Complete || self.socket.has_ended {
+                return;
+            }
+            match fd::receive_message(self.socket.stream.as_fd()) {
+                Message::Received { word: CONTROL_CONNECTION, descriptor: Some(connection) } => {
+                    self.duplicate.arrive(connection);
+                }
+                Message::Received { .. } => {} // This is not our protocol, or there is no descriptor left.
+                Message::Nothing => return,
+                Message::Ended => self.socket.has_ended = true,
+            }
+        }
+    }
+
+    /// Asks the worker for the connection of its running request if it takes long, and closes the duplicate once the
+    /// request has ended. `monotonic` is the time of this check, at which the request was late or not.
+    ///
+    /// Errors: the worker could not be asked.
+    pub fn check_connection(&mut self, monotonic: Duration, is_late: bool) -> Result<(), Errno> {
+        if self.duplicate.is_awaited() {
+            self.receive_connection();
+        }
+        match self.duplicate.check(self.entry, monotonic, is_late) {
+            Checked::Unchanged => Ok(()),
+            Checked::Released => {
+                self.receive_connection();
+                Ok(())
+            }
+            Checked::Ask(call) => {
+                self.entry.ask_for_connection(call);
+                let is_caught = caught_signals::catches(self.pid, signals::connection_signal());
+                // The application may have reset all handlers: then the signal would kill the worker.
+                let asked = if is_caught { passed_connection::ask(self.pid.0) } else { Ok(()) };
+                asked.inspect_err(|_| self.duplicate.not_asked())
+            }
+        }
+    }
+
+    /// Takes the connection whose client is to be answered, once the worker has ended.
+    pub fn take_unanswered(&mut self) -> Option<OwnedFd> {
+        if self.duplicate.is_awaited() {
+            self.receive_connection();
+        }
+        std::mem::take(&mut self.duplicate).take_unanswered(self.entry)
     }
 
     /// Reads what has arrived. Returns the worker's first message once, when it arrives.
@@ -302,6 +365,7 @@ mod tests {
     use arctos_worker::worker_init;
 
     use super::*;
+    use crate::supervisor::duplicate::AFTER;
 
     fn child() -> (Child, UnixStream) {
         let (socket, control_fd, _doorbell) = ControlSocket::open(WorkerEntry::detached()).unwrap();
@@ -388,6 +452,62 @@ mod tests {
         assert!(matches!(fd::receive_message(worker.as_fd()), Message::Nothing));
         drop(child);
         assert!(matches!(fd::receive_message(worker.as_fd()), Message::Ended));
+    }
+
+    /// A worker that has run a request for a second, was asked for its connection, and has sent it.
+    fn child_with_connection() -> (Child, UnixStream, UnixStream) {
+        let (mut child, mut worker) = child();
+        worker.write_all(b"R").unwrap();
+        child.listen();
+        let (connection, client) = UnixStream::pair().unwrap();
+        child.entry.begin_request(Duration::ZERO, b"GET", b"/");
+        child.entry.show_connection(Some(7));
+        assert_eq!(child.duplicate.check(child.entry, AFTER, false), Checked::Ask(Duration::ZERO));
+        fd::send_descriptor(worker.as_fd(), CONTROL_CONNECTION, connection.as_fd()).unwrap();
+        (child, worker, client)
+    }
+
+    fn is_closed(mut client: UnixStream) -> bool {
+        client.set_nonblocking(true).unwrap();
+        client.read(&mut [0]).is_ok()
+    }
+
+    #[test]
+    fn the_connection_of_a_long_request_is_held_until_it_ends() {
+        let (mut child, _worker, client) = child_with_connection();
+        assert!(child.awaited().is_some());
+        child.receive_connection();
+        assert!(child.awaited().is_none());
+        assert!(!is_closed(client.try_clone().unwrap()));
+        child.entry.end_call(AFTER);
+        child.check_connection(AFTER, false).unwrap();
+        assert!(is_closed(client));
+    }
+
+    #[test]
+    fn a_connection_that_comes_with_the_end_of_its_request_is_closed() {
+        let (mut child, _worker, client) = child_with_connection();
+        child.entry.end_call(AFTER);
+        child.check_connection(AFTER, false).unwrap();
+        assert!(is_closed(client));
+    }
+
+    #[test]
+    fn the_connection_of_a_dead_worker_is_found_even_if_it_was_not_received_yet() {
+        let (mut child, worker, client) = child_with_connection();
+        drop(worker);
+        assert!(child.take_unanswered().is_some());
+        assert!(is_closed(client));
+    }
+
+    #[test]
+    fn a_control_socket_that_the_application_has_closed_is_not_polled() {
+        let (mut child, worker, _client) = child_with_connection();
+        drop(worker);
+        child.receive_connection();
+        child.duplicate = Duplicate::default();
+        child.duplicate.check(child.entry, AFTER, false);
+        assert!(child.duplicate.is_awaited() && child.awaited().is_none());
     }
 
     #[test]

@@ -77,7 +77,7 @@ use server::Server;
 use source::{Reaped, Report, Round};
 use sources::Sources;
 use start::Start;
-use victims::{DeadWorker, WorkerEnd};
+use victims::{DeadWorker, Stage, WorkerEnd};
 
 /// If a round comes later than planned by more than this, the supervisor was suspended.
 const SUSPENDED: Duration = Duration::from_secs(1);
@@ -250,11 +250,14 @@ impl Monitor<'_> {
             }
         }
         let details = match reaped {
-            Some(Reaped::Worker { mut details, entry, has_hung }) => {
+            Some(Reaped::Worker { mut details, entry, has_hung, unanswered }) => {
                 let end = if has_hung { WorkerEnd::TimedOut } else { WorkerEnd::Died };
                 let mut dead = DeadWorker::new(entry, end);
                 let Sources { shared_connections, victims, .. } = &mut self.sources;
                 shared_connections.end_member(&mut dead, victims, now);
+                if let Some(socket) = unanswered {
+                    victims.answer(&mut dead, Stage::Running, socket, now);
+                }
                 details.answered = dead.answered;
                 details.is_baseline = self.is_baseline(entry, now);
                 details

@@ -3,7 +3,7 @@
 //! A source reads what has arrived, checks its own deadlines, and recognizes its own processes when they are reaped. It
 //! changes nothing but its own state. It returns [`Report`]s to the loop; most of them are events of the state machine.
 
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -125,6 +125,8 @@ pub(super) enum Reaped {
         entry: &'static WorkerEntry,
         /// Whether it was about to be killed because it hung.
         has_hung: bool,
+        /// The connection of the request that it was running, if its client got nothing yet.
+        unanswered: Option<OwnedFd>,
     },
     /// Another process that the state machine knows.
     Other(ExitDetails),

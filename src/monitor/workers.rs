@@ -158,7 +158,10 @@ impl Workers {
             }
             let Child { entry, pulse, late, .. } = child;
             let found = hang(entry, pulse, &allowed, &self.grace, monotonic);
-            match late.interruption.judge(found, entry, &allowed, &self.grace, monotonic) {
+            let verdict = late.interruption.judge(found, entry, &allowed, &self.grace, monotonic);
+            // ESRCH cannot happen before the worker is reaped; EAGAIN: it has too many signals that are pending.
+            let _ = child.check_connection(monotonic, found.is_some());
+            match verdict {
                 Verdict::Healthy => {}
                 Verdict::Interrupt(call) => {
                     let keys = self.request_keys.at(&round.revision.config.worker.root_path);
@@ -241,6 +244,10 @@ impl Source for Workers {
             if pipe.is_some_and(|pipe| round.ready_fds.contains(&pipe)) {
                 child.read_stacks(round.now);
             }
+            let control = child.awaited().map(|control| control.as_raw_fd());
+            if control.is_some_and(|control| round.ready_fds.contains(&control)) {
+                child.receive_connection();
+            }
             self.read_messages(index, reports);
         }
         if round.suspended_for.is_none() {
@@ -269,7 +276,8 @@ impl Source for Workers {
         let index = self.children.iter().position(|child| child.pid == pid)?;
         self.read_messages(index, reports); // This reads what the worker wrote before it ended.
         self.log_last_stacks(pid, round.now);
-        let child = self.children.swap_remove(index);
+        let mut child = self.children.swap_remove(index);
+        let unanswered = child.take_unanswered();
         let details = ExitDetails {
             report: child.report(),
             had_request: child.had_request(),
@@ -277,7 +285,8 @@ impl Source for Workers {
             is_baseline: false,
             answered: Answered::default(),
         };
-        Some(Reaped::Worker { details, entry: child.entry, has_hung: child.hang.is_some() })
+        let has_hung = child.hang.is_some();
+        Some(Reaped::Worker { details, entry: child.entry, has_hung, unanswered })
     }
 
     fn list_descriptors(&self, own: &mut OwnDescriptors) {

@@ -34,6 +34,7 @@
 //! work before the first worker of a generation.
 
 mod action;
+pub mod duplicate;
 mod event;
 mod exiting;
 mod hang;

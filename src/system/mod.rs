@@ -2,6 +2,7 @@
 //!
 //! This is the ground of the crate: nothing here imports another of its modules.
 pub mod address;
+pub mod caught_signals;
 pub mod cgroup;
 pub mod descriptors;
 pub mod duration;

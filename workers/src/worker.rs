@@ -10,6 +10,7 @@ use crate::application::Application;
 use crate::event_loop::clock::Clock;
 use crate::event_loop::{EventLoop, Unfinished};
 use crate::process::hard_end;
+use crate::process::passed_connection;
 use crate::process::signals;
 use crate::process::supervisor_process::SupervisorProcess;
 use crate::shared::log::{Level, Log, Value};
@@ -94,6 +95,7 @@ fn serve<A: Application>(
     // A zygote's worker becomes the supervisor's child only now. Ignored: serving works without it.
     let _ = supervisor.bind();
     entry.occupy(std::process::id());
+    passed_connection::install(entry, init.control_fd.as_fd())?;
     let check = init.settings.reload_check.clone();
     let mut event_loop = EventLoop::new(init, app)?;
     let checked = check.map_or(Ok(()), |path| event_loop.check_readiness(&path));

@@ -133,6 +133,8 @@ pub const CONTROL_ACCESS_LOG: u8 = b'L';
 /// the worker writes its stacks there, and the supervisor logs them.
 pub const CONTROL_STACKS: u8 = b'S';
 
+pub use crate::process::passed_connection::CONTROL_CONNECTION;
+
 /// Receives the pipe of [`CONTROL_STACKS`], before anything else is received. `None` if it did not come, or if
 /// this process cannot have another descriptor.
 ///

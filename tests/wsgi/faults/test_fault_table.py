@@ -33,6 +33,7 @@
 | F29 | the disk of request bodies is full, its quota used up, files limited | that request: 507, 503 or 500 |
 | F30 | the disk of the access log is full | log lines, each counted and reported once |
 | F31 | the application closes the worker's descriptors, or puts files in their place | that request; the worker is replaced |
+| F32 | any of these in a request that has run for a second, or on a shared connection | the response: its client reads a 502, or a 504 after a hang |
 
 F1, F5, F6, F9 and F10 also run with real processes and without Python in `tests/supervisor`, and in thousands of
 orders in the simulation of the supervisor.
@@ -51,6 +52,7 @@ SUPERVISOR, APPLICATION = "faults/test_supervisor_faults.py::test_", "faults/tes
 PROCESS = "faults/test_process_misuse.py::test_"
 ROLLING, UPGRADE = "deploy/test_rolling_update.py::test_", "deploy/test_upgrade.py::test_"
 SHORTAGES = "faults/test_shortages.py::test_"
+VICTIMS, OUTLIVE = "lifecycle/test_victims.py::test_", "lifecycle/test_connections_outlive_workers.py::test_"
 LOAD, STATSD, LOG = "metrics/test_metrics_under_load.py::test_", "metrics/test_statsd.py::test_", "cli/test_log.py::test_"
 
 TESTS = {
@@ -188,6 +190,15 @@ TESTS = {
         PROCESS + "a_server_recovers_when_its_descriptors_are_lost",
         PROCESS + "a_server_recovers_when_all_descriptors_are_closed",
     ],
+    "F32": [
+        VICTIMS + "the_client_of_a_killed_request_gets_502",
+        VICTIMS + "the_client_of_a_request_that_hangs_gets_504",
+        VICTIMS + "a_response_that_had_begun_by_write_is_not_followed_by_another",
+        VICTIMS + "nginx_passes_the_answer_on",
+        OUTLIVE + "kill_9_costs_the_request_that_ran_and_its_client_gets_502",
+        OUTLIVE + "the_client_of_a_request_that_hangs_gets_504",
+        OUTLIVE + "victims_behind_nginx_get_the_answer_of_the_server",
+    ],
 }
 
 
@@ -202,7 +213,7 @@ def collected():
 
 def test_the_table_and_its_text_have_the_same_rows():
     lines = [line.split("|")[1].strip() for line in __doc__.splitlines() if line.startswith("| F")]
-    assert lines == list(TESTS) == [f"F{number}" for number in range(1, 32)]
+    assert lines == list(TESTS) == [f"F{number}" for number in range(1, 33)]
 
 
 @pytest.mark.parametrize("row", TESTS)

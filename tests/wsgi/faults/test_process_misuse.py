@@ -193,8 +193,8 @@ def test_a_worker_is_replaced(serve, name):
     code, status = DIES[name]
     server = serve("misuse:app")
     before = worker(server)
-    with pytest.raises(Ended):
-        ask(server, name, code)
+    with contextlib.suppress(Ended):  # the request has died within a second
+        assert ask(server, name, code).status == 502
     died = server.wait_for((WORKER_DIED, WORKER_LEFT))
     assert (int(died.pairs["pid"]), died.pairs["status"], died.level) == (before, status, "WARNING" if name == "exit-0" else "ERROR")
     assert died.pairs["request"] == f"GET /{name}"

@@ -163,7 +163,8 @@ def test_a_hung_request_is_logged_with_its_stack_and_costs_one_worker(serve, cod
     with code.traffic(server) as traffic:
         traffic.wait_for_each()
         since = server.position()
-        ask_in_vain(server, f"/{way}?secret=hunter2")
+        with Wire(("127.0.0.1", server.port)) as wire:
+            assert wire.get(f"/{way}?secret=hunter2").response().status == 504
         hangs = server.wait_for(WORKER_HANGS, since=since)
         died = server.wait_for(WORKER_DIED, since=since)
         server.wait_for(WORKER_READY, since=since)

@@ -16,7 +16,7 @@
 
 pub(super) mod tls;
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{io, mem};
@@ -186,6 +186,14 @@ impl<B: AppBody> Client<B> {
     /// What carries the bytes.
     pub fn transport(&self) -> &Transport {
         &self.transport
+    }
+
+    /// The descriptor, if the connection is this worker's alone and plain: then the supervisor may need it to answer
+    /// for this worker.
+    #[inline]
+    pub(super) fn own_socket(&self) -> Option<RawFd> {
+        let is_own = self.shared.is_none() && !self.transport.is_encrypted();
+        is_own.then(|| self.socket().as_raw_fd())
     }
 
     /// The protocol machine, and what its bytes go to.

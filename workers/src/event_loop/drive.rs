@@ -27,7 +27,6 @@ use crate::http::{Framing, Head, ResponseHead};
 use crate::process::fork_guard;
 use crate::settings::Settings;
 use crate::shared::fd::{self, Io};
-use crate::shared::log::Log;
 use crate::shared::scoreboard::{Counter, WorkerEntry};
 use crate::shared::socket_name::SocketName;
 use crate::static_files::SharedFile;
@@ -352,11 +351,11 @@ fn answer<A: Application>(
     }
     let request_line = (head.method.of(head_bytes), head.path.of(head_bytes));
     admission::show(context, before, before, request_line);
+    context.entry.show_connection(client.own_socket());
     let rules = context.rules();
     let place = client.place().copied();
     let (conn, transport) = client.conn_and_transport();
-    let mut wire = Wire::new(conn, transport, rules, &context.log, request_line);
-    wire.place = place;
+    let mut wire = Wire { place, ..Wire::new(conn, transport, rules, context, request_line) };
     let answer = app.call(request, &mut wire);
     context.leave_if_forked();
     match answer {
@@ -427,7 +426,7 @@ fn pull<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
     resume(context, record);
     let rules = context.rules();
     let request = (&*record.method, &*record.path);
-    let item = body.pull(&mut Wire::new(conn, transport, rules, &context.log, request));
+    let item = body.pull(&mut Wire::new(conn, transport, rules, context, request));
     context.leave_if_forked();
     match item {
         Ok(Some(chunk)) => {
@@ -537,7 +536,7 @@ struct Wire<'w, C> {
     conn: &'w mut Connection<C>,
     transport: &'w mut Transport,
     rules: Rules<'w>,
-    log: &'w Log,
+    context: &'w WorkerContext,
     request: RequestLine<'w>,
     /// Where whoever takes over sees that the response has begun, if the connection is shared.
     place: Option<ClaimedPlace>,
@@ -550,10 +549,10 @@ impl<'w, C> Wire<'w, C> {
         conn: &'w mut Connection<C>,
         transport: &'w mut Transport,
         rules: Rules<'w>,
-        log: &'w Log,
+        context: &'w WorkerContext,
         request: RequestLine<'w>,
     ) -> Self {
-        Self { conn, transport, rules, log, request, place: None, is_overlong: false }
+        Self { conn, transport, rules, context, request, place: None, is_overlong: false }
     }
 }
 
@@ -571,12 +570,13 @@ impl<C: AsRef<[u8]>> Outlet for Wire<'_, C> {
             ItemFate::Queued | ItemFate::Unwanted => {}
             ItemFate::Overlong => {
                 if !std::mem::replace(&mut self.is_overlong, true) {
-                    note_surplus(self.log, self.request);
+                    note_surplus(&self.context.log, self.request);
                 }
             }
         }
-        if let Some(place) = &self.place {
-            place.show(Progress::Replied);
+        match &self.place {
+            Some(place) => place.show(Progress::Replied),
+            None => self.context.entry.show_connection(None),
         }
         while !self.conn.write_buffer().is_empty() {
             match self.transport.send(self.conn.write_buffer().parts(), false) {

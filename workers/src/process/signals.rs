@@ -62,12 +62,21 @@ pub fn interrupt_signal() -> libc::c_int {
     libc::SIGRTMIN() + INTERRUPT_OFFSET
 }
 
+/// The signal that asks a worker for the connection of its running request ([`crate::process::passed_connection`]).
+pub fn connection_signal() -> libc::c_int {
+    interrupt_signal() + 1
+}
+
 /// Sends [`interrupt_signal`] to the main thread of a worker, which runs its requests.
 ///
 /// Errors: ESRCH if there is no such process.
 pub fn interrupt(pid: libc::pid_t) -> nix::Result<()> {
+    send_to_main_thread(pid, interrupt_signal())
+}
+
+pub(super) fn send_to_main_thread(pid: libc::pid_t, signal: libc::c_int) -> nix::Result<()> {
     // SAFETY: tgkill(2) touches no memory. The main thread has the number of its process.
-    let result = unsafe { libc::syscall(libc::SYS_tgkill, pid, pid, interrupt_signal()) };
+    let result = unsafe { libc::syscall(libc::SYS_tgkill, pid, pid, signal) };
     Errno::result(result).map(drop)
 }
 
@@ -81,8 +90,9 @@ pub fn stand_by() -> nix::Result<()> {
     for signal in IGNORED {
         set(signal, SigHandler::SigIgn)?;
     }
-    // Until an interpreter takes it over.
-    set_real_time(interrupt_signal(), on_unused)
+    // Until an interpreter takes over the one, and `passed_connection` the other.
+    set_real_time(interrupt_signal(), on_unused)?;
+    set_real_time(connection_signal(), on_unused)
 }
 
 /// Takes over the handlers in a worker that was forked with its application loaded, by a process that has called
@@ -171,12 +181,16 @@ fn set(signal: Signal, handler: SigHandler) -> nix::Result<SigAction> {
 }
 
 /// The same for a signal that [`Signal`] does not have.
-fn set_real_time(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) -> nix::Result<()> {
+pub(super) fn set_real_time(
+    signal: libc::c_int,
+    handler: extern "C" fn(libc::c_int),
+) -> nix::Result<()> {
     // SAFETY: zeros are a valid action (SIG_DFL) with an empty mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handler as *const () as usize;
     action.sa_flags = libc::SA_RESTART;
-    // SAFETY: the action is complete, and nobody asks for the former one; the handlers are as in `set`.
+    // SAFETY: the action is complete, and nobody asks for the former one; the handlers are as in `set`, or that of
+    // `passed_connection`, which is async-signal-safe as well.
     let result = unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) };
     Errno::result(result).map(drop)
 }
@@ -203,12 +217,12 @@ extern "C" fn on_signal(signal: libc::c_int) {
 
 /// Whether this process installed the handlers. A pthread_atfork(3) handler could not record that, because a
 /// signal may come before it has run.
-fn is_worker() -> bool {
+pub(super) fn is_worker() -> bool {
     WORKER.load(Ordering::Relaxed) == std::process::id()
 }
 
 /// Has the signal take its default action once this handler returns.
-fn take_default_action(signal: libc::c_int) {
+pub(super) fn take_default_action(signal: libc::c_int) {
     // SAFETY: signal(2) is async-signal-safe, and SIG_DFL is no function.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
     // SAFETY: raise(3) is async-signal-safe; the signal is blocked as long as its handler runs.

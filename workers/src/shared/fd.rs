@@ -21,8 +21,7 @@ use nix::libc;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::sendfile::sendfile;
 use nix::sys::socket::{
-    self, AddressFamily, Backlog, ControlMessage, MsgFlags, SockaddrLike, SockaddrStorage,
-    setsockopt, sockopt,
+    self, AddressFamily, Backlog, MsgFlags, SockaddrLike, SockaddrStorage, setsockopt, sockopt,
 };
 use nix::sys::uio::pread;
 use nix::unistd::Pid;
@@ -265,17 +264,48 @@ unsafe fn take_descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
     descriptors
 }
 
-/// Sends one byte and a duplicate of a descriptor over a Unix socket, without blocking and without SIGPIPE.
+/// Sends one byte and a duplicate of a descriptor over a Unix socket, without blocking and without SIGPIPE. It allocates
+/// nothing, so that a signal handler may call it (signal-safety(7)).
 pub fn send_descriptor(
     socket: BorrowedFd<'_>,
-    word: u8,
+    mut word: u8,
     descriptor: BorrowedFd<'_>,
 ) -> Result<(), Errno> {
-    let numbers = [descriptor.as_raw_fd()];
-    let rights = [ControlMessage::ScmRights(&numbers)];
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    let slices = [IoSlice::new(std::slice::from_ref(&word))];
-    retry(|| socket::sendmsg::<()>(socket.as_raw_fd(), &slices, &rights, flags, None)).map(drop)
+    const RAW_FD_BYTES: libc::c_uint = size_of::<RawFd>() as libc::c_uint;
+    let mut slice = libc::iovec { iov_base: (&raw mut word).cast(), iov_len: 1 };
+    // Room for the header of a control message and one descriptor.
+    let mut rights = [0_u64; 3];
+    // SAFETY: zero is a valid value of each field.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    (header.msg_iov, header.msg_iovlen) = (&raw mut slice, 1);
+    header.msg_control = rights.as_mut_ptr().cast();
+    // SAFETY: this only computes a length, which is at most that of `rights`.
+    header.msg_controllen = unsafe { libc::CMSG_SPACE(RAW_FD_BYTES) } as _;
+    // SAFETY: the header describes `rights`, which has room for a control message.
+    let control = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
+    // SAFETY: it is in `rights`, which is alive and aligned.
+    let control = unsafe { &mut *control };
+    (control.cmsg_level, control.cmsg_type) = (libc::SOL_SOCKET, libc::SCM_RIGHTS);
+    // SAFETY: this only computes a length.
+    control.cmsg_len = unsafe { libc::CMSG_LEN(RAW_FD_BYTES) } as _;
+    // SAFETY: this only computes where the data begin.
+    let data = unsafe { libc::CMSG_DATA(control) }.cast::<RawFd>();
+    // SAFETY: `rights` has room for one number there.
+    unsafe { data.write_unaligned(descriptor.as_raw_fd()) };
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the header describes buffers that are alive, with their lengths.
+    let send = || unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, flags) };
+    retry(|| Errno::result(send())).map(drop)
+}
+
+/// The number of a file in its file system: for a socket, no other one has it while it is open. A signal handler may
+/// call this.
+pub fn inode(fd: RawFd) -> nix::Result<u64> {
+    let mut found = std::mem::MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: the kernel writes a `stat` to `found`, which lives through the call; a number that is not open is EBADF.
+    Errno::result(unsafe { libc::fstat(fd, found.as_mut_ptr()) })?;
+    // SAFETY: fstat(2) has filled it.
+    Ok(unsafe { found.assume_init() }.st_ino)
 }
 
 /// Ends a TCP connection for all processes that hold it, with a reset (connect(2) to AF_UNSPEC). Does nothing to other

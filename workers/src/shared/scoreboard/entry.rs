@@ -7,12 +7,13 @@
 //! | written by | when | what |
 //! |---|---|---|
 //! | supervisor | before the fork, while no worker has the entry | [`WorkerEntry::assign`] |
-//! | supervisor | any time | [`WorkerEntry::set_command`], [`WorkerEntry::interrupt_call`] |
+//! | supervisor | any time | [`WorkerEntry::set_command`], [`WorkerEntry::interrupt_call`], [`WorkerEntry::ask_for_connection`] |
 //! | worker | from start to exit | everything else |
 //! | supervisor | after it reaped the worker | the counters, for what died with the worker |
 
 mod keyed_request;
 
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -70,6 +71,8 @@ struct Control {
     died: AtomicU64,
     /// The start of the call that gets an exception, because it takes too long.
     interrupted: Moment,
+    /// The start of the call whose connection the supervisor wants.
+    wanted: Moment,
 }
 
 /// Written by the worker.
@@ -81,8 +84,8 @@ struct State {
     ticks: AtomicU64,
     /// When the running call of the application began.
     call_start: Moment,
-    /// When the request of that call began.
-    request_start: Moment,
+    /// The request of that call.
+    request: RequestState,
     /// When the loop ended, so that exit hooks run.
     exit_start: Moment,
     /// The start of the call that has asked for more time, and how much. The next call has a different start, so it
@@ -98,6 +101,15 @@ struct State {
     long_request: AtomicU64,
 }
 
+/// The request of the running call.
+#[repr(C)]
+struct RequestState {
+    /// When it began; `None` if the call is not for a request.
+    start: Moment,
+    /// Its connection, if the supervisor could answer on it: the worker's descriptor plus one, or 0.
+    connection: AtomicU32,
+}
+
 impl WorkerEntry {
     pub(super) const fn new() -> Self {
         Self {
@@ -106,13 +118,14 @@ impl WorkerEntry {
                 generation: AtomicU32::new(0),
                 died: AtomicU64::new(0),
                 interrupted: Moment::none(),
+                wanted: Moment::none(),
             },
             state: State {
                 pid: AtomicU32::new(0),
                 ready: AtomicU32::new(0),
                 ticks: AtomicU64::new(0),
                 call_start: Moment::none(),
-                request_start: Moment::none(),
+                request: RequestState { start: Moment::none(), connection: AtomicU32::new(0) },
                 exit_start: Moment::none(),
                 extended: Moment::none(),
                 extension_us: AtomicU64::new(0),
@@ -142,11 +155,13 @@ impl WorkerEntry {
         self.control.generation.store(generation.0, Ordering::Relaxed);
         self.control.died.store(self.counters.unclosed(), Ordering::Relaxed);
         self.control.interrupted.set(None);
+        self.control.wanted.set(None);
         self.control.died.store(self.unclosed(), Ordering::Relaxed);
         self.state.pid.store(0, Ordering::Relaxed);
         self.state.ticks.store(0, Ordering::Relaxed);
         self.state.call_start.set(None);
-        self.state.request_start.set(None);
+        self.state.request.start.set(None);
+        self.state.request.connection.store(0, Ordering::Relaxed);
         self.state.exit_start.set(None);
         self.state.extended.set(None);
         self.state.long_request.store(0, Ordering::Relaxed);
@@ -214,7 +229,8 @@ impl WorkerEntry {
     /// or to close it. Called by the worker.
     pub fn resume_request(&self, monotonic: Duration, since: Duration, method: &[u8], path: &[u8]) {
         self.request_line.write(&[method, b" ", path]);
-        self.state.request_start.set(Some(since));
+        self.show_connection(None);
+        self.state.request.start.set(Some(since));
         self.begin_call(monotonic);
     }
 
@@ -238,7 +254,7 @@ impl WorkerEntry {
         // First, so that a reader that sees no running call also sees that the loop goes on.
         self.tick();
         self.state.call_start.set(None);
-        self.state.request_start.set(None);
+        self.state.request.start.set(None);
     }
 
     /// When the running call of the application started; `None` if none runs.
@@ -248,7 +264,7 @@ impl WorkerEntry {
 
     /// When the request of the running call started; `None` if there is none.
     pub fn request_start(&self) -> Option<Duration> {
-        self.state.request_start.get()
+        self.state.request.start.get()
     }
 
     /// The call that started at this moment takes too long and gets an exception. Called by the supervisor, which then
@@ -261,6 +277,36 @@ impl WorkerEntry {
     pub fn is_call_interrupted(&self) -> bool {
         let interrupted = self.control.interrupted.get();
         interrupted.is_some() && interrupted == self.call_start()
+    }
+
+    /// The running request is on this connection, of which the supervisor may get a duplicate. `None` if it cannot answer
+    /// there, as soon as the first byte of the response is about to be sent. Called by the worker, which shows none when
+    /// it begins a request.
+    #[inline]
+    pub fn show_connection(&self, connection: Option<RawFd>) {
+        let word = connection.and_then(|fd| u32::try_from(fd).ok()).map_or(0, |fd| fd + 1);
+        self.state.request.connection.store(word, Ordering::Relaxed);
+    }
+
+    /// The connection of the running request, if no byte of its response was sent, and if the supervisor could answer
+    /// on it. The number is that of the worker's descriptor.
+    pub fn connection(&self) -> Option<RawFd> {
+        self.request_start()?;
+        let word = self.state.request.connection.load(Ordering::Relaxed);
+        word.checked_sub(1).and_then(|fd| RawFd::try_from(fd).ok())
+    }
+
+    /// The supervisor wants the connection of the call that started at this moment. Called by the supervisor, which then
+    /// sends the signal.
+    pub fn ask_for_connection(&self, start: Duration) {
+        self.control.wanted.set(Some(start));
+    }
+
+    /// The connection of the running call, if the supervisor has asked for it.
+    pub fn requested_connection(&self) -> Option<RawFd> {
+        let wanted = self.control.wanted.get();
+        let is_wanted = wanted.is_some() && wanted == self.call_start();
+        if is_wanted { self.connection() } else { None }
     }
 
     /// Gives the running call more time in total than it has by configuration. Called by the worker.
@@ -338,197 +384,4 @@ impl WorkerEntry {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::shared::scoreboard::Counter;
-
-    const fn ms(ms: u64) -> Duration {
-        Duration::from_millis(ms)
-    }
-
-    #[test]
-    fn a_new_entry_is_unoccupied_idle_and_has_the_command_to_serve() {
-        let entry = WorkerEntry::detached();
-        assert_eq!(entry.pid(), 0);
-        assert!(!entry.is_ready());
-        assert_eq!(entry.command(), Command::Serve);
-        assert_eq!(entry.request_start(), None);
-        assert_eq!(entry.ticks(), 0);
-        assert_eq!(entry.request_line().unwrap(), "");
-    }
-
-    #[test]
-    fn each_command_arrives() {
-        let entry = WorkerEntry::detached();
-        for command in [Command::LameDuck, Command::Drain, Command::Quick, Command::Serve] {
-            entry.set_command(command);
-            assert_eq!(entry.command(), command);
-        }
-    }
-
-    #[test]
-    fn a_command_word_that_nobody_wrote_reads_as_serve() {
-        let entry = WorkerEntry::detached();
-        for word in [4, u32::MAX] {
-            entry.control.command.store(word, Ordering::Relaxed);
-            assert_eq!(entry.command(), Command::Serve);
-        }
-    }
-
-    #[test]
-    fn a_request_is_seen_from_its_start_to_its_end() {
-        let entry = WorkerEntry::detached();
-        entry.begin_request(ms(0), b"GET", b"/slow");
-        assert_eq!(entry.request_start(), Some(ms(0)));
-        assert_eq!(entry.request_line().unwrap(), "GET /slow");
-        entry.end_call(ms(3));
-        assert_eq!(entry.request_start(), None);
-        assert_eq!(entry.request_line().unwrap(), "GET /slow");
-    }
-
-    #[test]
-    fn a_resumed_request_keeps_its_start_but_not_that_of_its_call() {
-        let entry = WorkerEntry::detached();
-        entry.begin_request(ms(10), b"GET", b"/download");
-        entry.end_call(ms(11));
-        entry.resume_request(ms(70), ms(10), b"GET", b"/download");
-        assert_eq!((entry.request_start(), entry.call_start()), (Some(ms(10)), Some(ms(70))));
-        entry.end_call(ms(72));
-        assert_eq!(entry.busy_time(ms(100)), ms(3), "the client's time is not the worker's");
-    }
-
-    #[test]
-    fn only_the_call_that_was_interrupted_is() {
-        let entry = WorkerEntry::detached();
-        assert!(!entry.is_call_interrupted(), "no call runs");
-        entry.begin_request(ms(10), b"GET", b"/slow");
-        assert!(!entry.is_call_interrupted());
-        entry.interrupt_call(ms(10));
-        assert!(entry.is_call_interrupted());
-        entry.end_call(ms(20));
-        assert!(!entry.is_call_interrupted());
-        entry.begin_request(ms(20), b"GET", b"/next");
-        assert!(!entry.is_call_interrupted());
-        entry.assign(Generation(2));
-        entry.begin_request(ms(10), b"GET", b"/");
-        assert!(!entry.is_call_interrupted());
-    }
-
-    #[test]
-    fn more_time_is_that_of_one_call() {
-        let entry = WorkerEntry::detached();
-        assert_eq!(entry.call_extension(), ms(0));
-        entry.begin_request(ms(10), b"GET", b"/report");
-        entry.extend_call(ms(500));
-        entry.extend_call(ms(900));
-        assert_eq!(entry.call_extension(), ms(900));
-        entry.end_call(ms(20));
-        entry.begin_request(ms(20), b"GET", b"/next");
-        assert_eq!(entry.call_extension(), ms(0));
-    }
-
-    #[test]
-    fn a_request_has_an_identifier_once_it_is_named() {
-        let entry = WorkerEntry::detached();
-        assert_eq!(entry.request_id().unwrap(), "");
-        entry.identify_request(b"7f3a-01");
-        assert_eq!(entry.request_id().unwrap(), "7f3a-01");
-        entry.assign(Generation(1));
-        assert_eq!(entry.request_id().unwrap(), "");
-    }
-
-    #[test]
-    fn a_call_without_a_request_is_busy_time() {
-        let entry = WorkerEntry::detached();
-        entry.begin_call(ms(10));
-        assert_eq!((entry.call_start(), entry.request_start()), (Some(ms(10)), None));
-        assert_eq!(entry.busy_time(ms(12)), ms(2));
-        entry.end_call(ms(15));
-        assert_eq!((entry.call_start(), entry.busy_time(ms(20))), (None, ms(5)));
-    }
-
-    #[test]
-    fn the_end_of_a_call_is_a_step_of_the_loop() {
-        let entry = WorkerEntry::detached();
-        entry.begin_request(ms(0), b"GET", b"/");
-        let before = entry.ticks();
-        entry.end_call(ms(1));
-        assert!(entry.ticks() > before);
-    }
-
-    #[test]
-    fn busy_time_adds_up_requests_and_the_running_one() {
-        let entry = WorkerEntry::detached();
-        entry.begin_request(ms(10), b"GET", b"/");
-        entry.end_call(ms(15));
-        entry.begin_request(ms(100), b"GET", b"/");
-        assert_eq!(entry.busy_time(ms(107)), ms(12));
-        entry.end_call(ms(110));
-        assert_eq!(entry.busy_time(ms(1000)), ms(15));
-    }
-
-    #[test]
-    fn ending_a_call_that_did_not_begin_is_no_busy_time() {
-        let entry = WorkerEntry::detached();
-        entry.end_call(ms(500));
-        assert_eq!(entry.busy_time(ms(1000)), Duration::ZERO);
-    }
-
-    #[test]
-    fn the_next_worker_finds_a_cleared_state_and_kept_counters() {
-        let entry = WorkerEntry::detached();
-        entry.assign(Generation(1));
-        entry.occupy(71);
-        entry.set_ready();
-        entry.tick();
-        entry.begin_request(ms(6), b"GET", b"/");
-        entry.end_call(ms(7));
-        entry.begin_request(ms(8), b"GET", b"/last");
-        entry.begin_exit(ms(9));
-        entry.set_command(Command::Drain);
-        entry.counters.inc(Counter::RespDone);
-        entry.request_duration.record(ms(1));
-        entry.queue_wait.record(ms(1));
-
-        entry.assign(Generation(2));
-        assert_eq!(entry.generation(), Generation(2));
-        assert_eq!(entry.pid(), 0);
-        assert!(!entry.is_ready());
-        assert_eq!(entry.ticks(), 0);
-        assert_eq!((entry.call_start(), entry.request_start()), (None, None));
-        assert_eq!(entry.exit_start(), None);
-        assert_eq!(entry.request_line().unwrap(), "");
-        assert_eq!(entry.command(), Command::Serve);
-        assert_eq!(entry.counters.get(Counter::RespDone), 1);
-        assert_eq!(entry.request_duration.count(), 1);
-        assert_eq!(entry.queue_wait.count(), 1);
-        assert_eq!(entry.busy_time(ms(1000)), ms(1));
-    }
-
-    #[test]
-    fn a_shared_connection_is_open_where_it_is_served() {
-        let entries = [WorkerEntry::detached(), WorkerEntry::detached()];
-        let open = || entries.map(WorkerEntry::open_connections);
-        entries[0].counters.inc(Counter::ConnAcceptSuccess);
-        entries[0].release_connection();
-        assert_eq!(open(), [0, 0]);
-        entries[1].claim_connection();
-        assert_eq!(open(), [0, 1]);
-        entries[1].counters.inc(Counter::RespConnClose);
-        assert_eq!(open(), [0, 0]);
-    }
-
-    #[test]
-    fn connections_that_died_with_a_worker_are_not_open_in_the_next_one() {
-        let entry = WorkerEntry::detached();
-        entry.counters.add(Counter::ConnAcceptSuccess, 5);
-        entry.counters.add(Counter::RespConnClose, 2);
-        assert_eq!(entry.open_connections(), 3);
-        entry.assign(Generation(1));
-        assert_eq!(entry.open_connections(), 0);
-        entry.counters.inc(Counter::ConnAcceptSuccess);
-        assert_eq!(entry.open_connections(), 1);
-        entry.assign(Generation(2));
-        assert_eq!(entry.open_connections(), 0);
-    }
-}
+mod tests;

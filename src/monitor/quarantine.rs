@@ -70,8 +70,10 @@ impl QuarantineSource {
         Some(QuarantineStatus { limits, refused_count, requests })
     }
 
-    /// Shows the changes to workers and in the log.
+    /// Shows the changes to workers, and then in the log: what the log says is already so.
     fn apply(&mut self, now: Instant) {
+        // First, because workers look at no place before.
+        self.table.set_count(self.quarantine.iter().count());
         for change in self.quarantine.take_changes() {
             match change {
                 Change::Began(request) => {
@@ -90,7 +92,6 @@ impl QuarantineSource {
                 }
             }
         }
-        self.table.set_count(self.quarantine.iter().count());
     }
 
     fn show(&self, request: &QuarantinedRequest, now: Instant) {

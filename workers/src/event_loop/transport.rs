@@ -131,8 +131,10 @@ impl Transport {
                 let abort = nix::libc::linger { l_onoff: 1, l_linger: 0 };
                 // If it fails, the close is graceful: worse for the peer, but nothing here can change that.
                 let _ = setsockopt(&self.socket, sockopt::Linger, &abort);
-                // Other processes may hold duplicates, if the connection is or was shared.
+                // Other processes may hold duplicates, if the connection is or was shared. The first call ends a TCP
+                // connection, the second one a Unix socket.
                 fd::disconnect(self.socket.as_fd());
+                let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
             }
         }
     }
@@ -141,5 +143,49 @@ impl Transport {
         if let Some((tls, socket)) = self.tls_mut() {
             tls.say_goodbye(socket);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Read};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
+
+    fn tcp() -> (TcpStream, OwnedFd) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(PATIENCE).unwrap();
+        (client, listener.accept().unwrap().0.into())
+    }
+
+    fn unix() -> (UnixStream, OwnedFd) {
+        let (client, server) = UnixStream::pair().unwrap();
+        client.set_read_timeout(PATIENCE).unwrap();
+        (client, server.into())
+    }
+
+    /// What the client reads after its connection was closed although another process has a duplicate.
+    fn read_after(
+        manner: CloseManner,
+        (mut client, server): (impl Read, OwnedFd),
+    ) -> io::Result<usize> {
+        let _duplicate = server.try_clone().unwrap();
+        Transport::plain(server).close(manner);
+        client.read(&mut [0])
+    }
+
+    #[test]
+    fn a_connection_ends_although_another_process_has_a_duplicate() {
+        assert_eq!(read_after(CloseManner::Graceful, tcp()).unwrap(), 0);
+        assert_eq!(read_after(CloseManner::Graceful, unix()).unwrap(), 0);
+        let reset = read_after(CloseManner::Reset, tcp()).unwrap_err();
+        assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(read_after(CloseManner::Reset, unix()).unwrap(), 0);
     }
 }

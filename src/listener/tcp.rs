@@ -7,8 +7,9 @@
 //! An IPv6 socket never accepts IPv4 (IPV6_V6ONLY). `[::]` is bound as two sockets, `[::]` and `0.0.0.0`, so that an
 //! IPv4 client is 192.0.2.1 in REMOTE_ADDR and not ::ffff:192.0.2.1, whatever net.ipv6.bindv6only says.
 //!
-//! A loopback address has no network to be fair to, so its connections are not paced. BBR sets a timer for every 64 KB:
+//! A loopback address has no network to be fair to, so its connections are not paced. BBR sends by a timer of the kernel:
 //! where net.ipv4.tcp_congestion_control is `bbr`, a response of 1 MB takes 200 µs of CPU time with it and 100 µs without.
+//! The listener has to choose, because a connection that has begun with BBR remains paced under any other one.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};

@@ -54,7 +54,7 @@
 //! | taken over in | with a descriptor | without (no Offer was sent) |
 //! |---|---|---|
 //! | Claimed | release | free |
-//! | Reading, Running | 502, or 504 after a timeout; shutdown(2); close(2); free | free |
+//! | Reading, Running | 502, or 504 after a timeout; shutdown(2) of the sending direction; free; read until the client has ended, too, then shutdown(2) and close(2) | free |
 //! | Replying | shutdown(2); close(2); free | free |
 //!
 //! Between the last byte of a response and the return to Claimed, a death ends a connection that its client considers

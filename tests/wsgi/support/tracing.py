@@ -4,17 +4,26 @@ import re
 import shutil
 import subprocess
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from support.waiting import wait_until
 
 CALL = re.compile(r"^\d+ +(?:<\.\.\. )?([a-z_0-9]+)[( ]")
 
 
+def awaits_events(pid):
+    """Whether the process sleeps in epoll_wait(2)."""
+    return Path(f"/proc/{pid}/wchan").read_text() in ("ep_poll", "do_epoll_wait")
+
+
 @contextmanager
 def traced(pid, path, *options):
-    """Traces all threads of a process, from when strace is attached to the end of the block, into the file `path`."""
+    """Traces all threads of a worker, from when strace is attached to the end of the block, into the file `path`."""
     if shutil.which("strace") is None:
         pytest.skip("no strace")
+    # A client has its response before the worker has finished its turn, and the rest of it must not count.
+    wait_until(lambda: awaits_events(pid))
     strace = subprocess.Popen(
         ["strace", "-f", *options, "-o", path, "-p", str(pid)], stderr=subprocess.PIPE, text=True
     )  # fmt: skip

@@ -77,7 +77,8 @@ pub struct Expiry {
 /// What became of the bytes given to [`Session::process`].
 #[derive(Debug)]
 pub struct Processed {
-    /// This many bytes of ciphertext are used; the rest has to be given again, with what follows it.
+    /// This many bytes of ciphertext are used; the rest has to be given again, with what follows it. All, if the session
+    /// has failed.
     pub taken_bytes: usize,
     /// This many bytes of plaintext are in the buffer.
     pub plaintext_bytes: usize,

@@ -10,9 +10,10 @@
 //! idle connection holds none. rustls limits what a peer can make it do without data: 32 key updates in a row, 4 warning
 //! alerts, 1 renegotiation, which is refused, and a handshake message of 64 KB. [`RECORDS_A_CALL`] limits the rest.
 //!
-//! rustls gets one complete record at a time. Between two calls, it refers to the parts of an incomplete handshake message
-//! by their place in the bytes that it was given, and panics if the next call is without them. So they are kept here, and
-//! nothing else is: a call that is to send something never finds a record to read.
+//! rustls gets one complete record at a time, or the header of what is no record, to refuse it. Between two calls, it
+//! refers to the parts of an incomplete handshake message by their place in the bytes that it was given, and panics if the
+//! next call is without them. So they are kept here, and nothing else is: a call that is to send something never finds a
+//! record to read.
 
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
@@ -34,6 +35,8 @@ const CONTROL_BYTES: usize = 1024;
 /// The maximum length of a record with its header (RFC 5246 §6.2.3).
 const MAX_RECORD_BYTES: usize = HEADER_BYTES + (1 << 14) + 2048;
 const HEADER_BYTES: usize = 5;
+/// The first byte of the version in the header of each record.
+const MAJOR_VERSION: u8 = 3;
 /// More than the longest handshake message that rustls accepts (64 KB), unless its records are tiny.
 const HELD_BYTES: usize = 96 * 1024;
 
@@ -52,6 +55,7 @@ impl Session {
     pub const MAX_HELD_BYTES: usize = HELD_BYTES + MAX_RECORD_BYTES;
     /// Why a session fails without an alert.
     pub const TOO_LONG_MESSAGE: &str = "a handshake message is too long";
+    const NO_RECORD_MESSAGE: &str = "the client sent something else than TLS";
 
     /// A session before its handshake.
     ///
@@ -90,8 +94,12 @@ impl Session {
             if self.is_over {
                 break Next::Failed("the session is over".to_owned());
             }
-            let Some(length) = record_bytes(&incoming[taken_bytes..]) else {
-                break Next::Ciphertext;
+            let length = match first_record(&incoming[taken_bytes..]) {
+                FirstRecord::Complete(length) => length,
+                FirstRecord::Incomplete => break Next::Ciphertext,
+                FirstRecord::Not(mut header) => {
+                    break self.refuse(&mut header, &mut room[plaintext_bytes..], outgoing);
+                }
             };
             if room.len() - plaintext_bytes < RECORD_BYTES || records == RECORDS_A_CALL {
                 break Next::Another;
@@ -111,7 +119,8 @@ impl Session {
         };
         if matches!(next, Next::Failed(_)) {
             self.is_over = true;
-            self.held = Vec::new(); // Bytes that are no record may be as many as have arrived.
+            self.held = Vec::new();
+            taken_bytes = incoming.len();
         }
         Processed { taken_bytes, plaintext_bytes, next }
     }
@@ -135,6 +144,25 @@ impl Session {
             self.held = Vec::new();
         }
         (count, next)
+    }
+
+    /// Fails the session, with rustls's reason and alert.
+    fn refuse(
+        &mut self,
+        header: &mut [u8; HEADER_BYTES],
+        room: &mut [u8],
+        outgoing: &mut Vec<u8>,
+    ) -> Next {
+        // rustls knows the versions of SSL 2 and DTLS, and would wait for the rest of such a record.
+        if header[1] != MAJOR_VERSION {
+            header[1..3].fill(0);
+        }
+        match self.process_record(header, room, outgoing) {
+            (_, failed @ Next::Failed(_)) => failed,
+            (_, Next::Ciphertext | Next::Another | Next::Ended) => {
+                Next::Failed(Self::NO_RECORD_MESSAGE.to_owned())
+            }
+        }
     }
 
     /// Encrypts application data, and appends it to `outgoing`.
@@ -192,15 +220,27 @@ impl Session {
     }
 }
 
-/// The length of the first record, if it is complete. What is no record is passed to rustls as it is, which refuses it.
-fn record_bytes(bytes: &[u8]) -> Option<usize> {
-    let [kind, major, _, high, low] = *bytes.first_chunk::<HEADER_BYTES>()?;
+/// What the bytes of a peer begin with.
+enum FirstRecord {
+    /// A record of this length.
+    Complete(usize),
+    /// A part of a record.
+    Incomplete,
+    /// Something else. This is where a record has its header.
+    Not([u8; HEADER_BYTES]),
+}
+
+fn first_record(bytes: &[u8]) -> FirstRecord {
+    let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else { return FirstRecord::Incomplete };
+    let [kind, major, _, high, low] = *header;
     let length = HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]));
-    let is_record = matches!(kind, 20..=24) && major == 3 && length <= MAX_RECORD_BYTES;
-    if !is_record {
-        return Some(bytes.len());
+    if !matches!(kind, 20..=24) || major != MAJOR_VERSION || length > MAX_RECORD_BYTES {
+        FirstRecord::Not(*header)
+    } else if length <= bytes.len() {
+        FirstRecord::Complete(length)
+    } else {
+        FirstRecord::Incomplete
     }
-    (length <= bytes.len()).then_some(length)
 }
 
 /// Passes bytes to rustls until it needs more. Returns how many it is done with, and the number of bytes of plaintext.

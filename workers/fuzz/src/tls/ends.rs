@@ -99,6 +99,7 @@ impl Server {
                 Next::Ended => self.end = End::Ended,
                 Next::Failed(reason) => {
                     assert!(is_silent(&reason) || ends_with_alert(&sent), "{reason}: {types:?}");
+                    assert!(self.incoming.is_empty(), "a failed session waits for nothing");
                     self.check_over();
                     self.end = End::Failed(reason);
                 }
@@ -107,12 +108,12 @@ impl Server {
         }
     }
 
-    /// A failed session neither takes nor sends anything.
+    /// A failed session reads and sends nothing, and wants nothing kept.
     fn check_over(&mut self) {
         let (mut bytes, mut sent) = ([23, 3, 3, 0, 1, 0], Vec::new());
         let processed = self.session.process(&mut bytes, &mut self.room, &mut sent);
         assert!(matches!(processed.next, Next::Failed(_)));
-        assert_eq!((processed.taken_bytes, processed.plaintext_bytes), (0, 0));
+        assert_eq!((processed.taken_bytes, processed.plaintext_bytes), (bytes.len(), 0));
         assert!(self.session.encrypt(b"x", &mut sent).is_err());
         self.session.close_notify(&mut sent);
         assert!(sent.is_empty());

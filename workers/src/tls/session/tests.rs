@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    ClientConfig, ClientConnection, ConnectionTrafficSecrets, RootCertStore,
+    AlertDescription, ClientConfig, ClientConnection, ConnectionTrafficSecrets, RootCertStore,
     SupportedProtocolVersion,
 };
 
@@ -27,6 +27,8 @@ struct Ends {
     incoming: Vec<u8>,
     plaintext: Vec<u8>,
     room: Vec<u8>,
+    /// The alert that the client has received.
+    alert: Option<AlertDescription>,
 }
 
 fn fixture(name: &str) -> std::path::PathBuf {
@@ -55,8 +57,8 @@ impl Ends {
         let config = Arc::new(config);
         let client =
             ClientConnection::new(Arc::clone(&config), "localhost".try_into().unwrap()).unwrap();
-        let (incoming, plaintext) = (Vec::new(), Vec::new());
-        Self { config, client, server, incoming, plaintext, room: vec![0; 2 * RECORD_BYTES] }
+        let (incoming, plaintext, room) = (Vec::new(), Vec::new(), vec![0; 2 * RECORD_BYTES]);
+        Self { config, client, server, incoming, plaintext, room, alert: None }
     }
 
     fn established(version: &'static SupportedProtocolVersion) -> Self {
@@ -89,7 +91,10 @@ impl Ends {
             let mut rest = outgoing.as_slice();
             while !rest.is_empty() {
                 self.client.read_tls(&mut rest).unwrap();
-                self.client.process_new_packets().ok();
+                if let Err(rustls::Error::AlertReceived(alert)) = self.client.process_new_packets()
+                {
+                    self.alert = Some(alert);
+                }
             }
             if !matches!(next, Next::Another) {
                 return next;
@@ -244,6 +249,46 @@ fn a_changed_record_ends_the_session_with_an_alert() {
     ends.server.close_notify(&mut outgoing);
     assert_eq!(outgoing.len(), length, "a failed session does not end in an orderly way");
     assert!(ends.server.encrypt(b"more", &mut outgoing).is_err());
+}
+
+#[test]
+fn what_is_no_record_fails_the_session_whatever_the_cuts() {
+    // rustls knows the versions of SSL 2 and DTLS, and would wait for the rest of such a record.
+    let headers: [(&[u8; 5], &str); 8] = [
+        (b"GET /", "InvalidContentType"),
+        (&[0x80, 3, 1, 0, 22], "InvalidContentType"),
+        (&[22, 0, 2, 0, 22], "UnknownProtocolVersion"),
+        (&[22, 2, 0, 0, 22], "UnknownProtocolVersion"),
+        (&[22, 0xfe, 0xff, 0, 22], "UnknownProtocolVersion"),
+        (&[23, 0xfe, 0xfd, 0, 22], "UnknownProtocolVersion"),
+        (&[22, 3, 1, 0xff, 0xff], "MessageTooLarge"),
+        (&[22, 3, 1, 0, 0], "InvalidEmptyPayload"),
+    ];
+    let part_of_hello = [22, 3, 1, 0, 2, 1, 0];
+    let give = |mut ends: Ends, bytes: &[u8], piece_bytes| {
+        let mut pieces = bytes.chunks(piece_bytes);
+        let failed = pieces.find_map(|piece| match ends.give(piece) {
+            Next::Failed(reason) => Some(reason),
+            Next::Ciphertext | Next::Another | Next::Ended => None,
+        });
+        (ends, failed)
+    };
+    for (header, expected) in headers {
+        let long = [&header[..], &[7; 10]].concat();
+        for (bytes, piece_bytes) in [(&header[..], 1), (header, 4), (header, 5), (&long, 15)] {
+            for (ends, failed) in [
+                give(Ends::new(&TLS13), bytes, piece_bytes),
+                give(Ends::new(&TLS13), &[&part_of_hello[..], bytes].concat(), piece_bytes),
+                give(Ends::established(&TLS12), bytes, piece_bytes),
+                give(Ends::established(&TLS13), bytes, piece_bytes),
+            ] {
+                let reason = failed.unwrap_or_else(|| panic!("{header:?} in {piece_bytes}"));
+                assert!(reason.contains(expected), "{header:?}: {reason}");
+                assert_eq!(ends.alert, Some(AlertDescription::DecodeError), "{header:?}");
+                assert_eq!((ends.server.held_bytes(), ends.incoming.len()), (0, 0), "{header:?}");
+            }
+        }
+    }
 }
 
 /// A client that encrypts records of its own making, with TLS 1.3.

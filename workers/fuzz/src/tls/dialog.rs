@@ -12,6 +12,8 @@ use super::raw;
 /// The key updates that one end may send without data between them.
 const MAX_KEY_UPDATES: usize = 20;
 
+/// Limits what a short script can ask for.
+const MAX_SENT_BYTES: usize = 256 * 1024;
 /// The shortest records that rustls makes.
 const SHORT_RECORD_BYTES: usize = 32;
 
@@ -48,7 +50,7 @@ pub(crate) fn dialog(script: &[u8], version: &'static SupportedProtocolVersion) 
 }
 
 fn acts_of(mut bytes: &[u8]) -> Vec<Act> {
-    let (mut acts, mut updates) = (Vec::new(), 0);
+    let (mut acts, mut updates, mut sent) = (Vec::new(), 0, 0);
     // Each act is an exchange of its own.
     while let ([kind, value, rest @ ..], 0..100) = (bytes, acts.len()) {
         bytes = rest;
@@ -66,9 +68,13 @@ fn acts_of(mut bytes: &[u8]) -> Vec<Act> {
             }
         };
         match act {
-            Act::ClientSends(_) => updates = 0,
+            Act::ClientSends(length) => (updates, sent) = (0, sent + length),
+            Act::ServerSends(length) => sent += length,
             Act::ClientUpdatesKeys => updates += 1,
-            Act::ServerSends(_) | Act::ClientEnds | Act::ServerEnds | Act::Changes { .. } => {}
+            Act::ClientEnds | Act::ServerEnds | Act::Changes { .. } => {}
+        }
+        if sent > MAX_SENT_BYTES {
+            break;
         }
         if updates <= MAX_KEY_UPDATES {
             acts.push(act);

@@ -18,6 +18,7 @@ const IS_LONG: u8 = 0x40;
 /// Limits what a short input can ask for.
 const MAX_RECORDS: usize = 4000;
 const MAX_CONTENT_BYTES: usize = (1 << 14) + 300;
+const MAX_SENT_BYTES: usize = 512 * 1024;
 
 /// What the client sends: the type of the record, how often, and the content.
 struct Record<'a> {
@@ -40,7 +41,7 @@ pub(crate) fn sealed(bytes: &[u8], version: &'static SupportedProtocolVersion) {
 }
 
 fn records(mut bytes: &[u8]) -> Vec<Record<'_>> {
-    let (mut records, mut total) = (Vec::new(), 0);
+    let (mut records, mut total, mut sent) = (Vec::new(), 0, 0);
     while let [kind, count, length, rest @ ..] = bytes {
         let (content, rest) = rest.split_at(rest.len().min(usize::from(*length)));
         bytes = rest;
@@ -49,7 +50,12 @@ fn records(mut bytes: &[u8]) -> Vec<Record<'_>> {
             count = count.min(MAX_RECORDS - total);
             total += count;
         }
-        records.push(Record { kind: *kind, count, content });
+        let record = Record { kind: *kind, count, content };
+        sent += record.records() * record.content().len();
+        if sent > MAX_SENT_BYTES {
+            break;
+        }
+        records.push(record);
     }
     records
 }

@@ -71,9 +71,15 @@ def plain():
 
 
 @pytest.fixture
-def wire(plain):
-    """A connection to the server `plain`."""
-    with Wire(("127.0.0.1", plain.port)) as connection:
+def server(plain):
+    """The server of `wire`: `plain`, unless a module has one of its own."""
+    return plain
+
+
+@pytest.fixture
+def wire(server):
+    """A connection to `server`."""
+    with Wire(("127.0.0.1", server.port)) as connection:
         yield connection
 
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 from support.server import EXIT_CONFIGURATION, Server, run
-from support.wire import Wire
+from support.wire import fetch
 
 LARGE = os.urandom(1 << 20) * 2
 
@@ -27,35 +27,25 @@ def server(files):
         yield server
 
 
-@pytest.fixture
-def wire(server):
-    with Wire(("127.0.0.1", server.port)) as wire:
-        yield wire
-
-
-def fetch(wire, query, *fields, method="GET"):
-    return wire.get(f"/?{query}", *fields, method=method).response(method)
-
-
 @pytest.mark.smoke
 @pytest.mark.parametrize("rest", ["", "&list=1", "&write=1"])
-@pytest.mark.parametrize("name", ["header=X-Sendfile&file=a+b.txt", "header=x-accel-redirect&file=/a%2520b.txt"])
-def test_a_named_file_takes_the_place_of_the_body(wire, name, rest):
-    found = fetch(wire, name + rest)
+@pytest.mark.parametrize("target", ["/?header=X-Sendfile&file=a+b.txt", "/?header=x-accel-redirect&file=/a%2520b.txt"])
+def test_a_named_file_takes_the_place_of_the_body(wire, target, rest):
+    found = fetch(wire, target + rest)
     assert (found.status, found.body) == (200, b"0123456789")
     assert (found.field("Content-Type"), found.field("Content-Length")) == ("text/x-own", "10")
     assert found.field("X-Sendfile") is None and found.field("X-Accel-Redirect") is None
-    assert fetch(wire, name + rest, "Range: bytes=2-3").body == b"23"
-    assert fetch(wire, name + rest, f"If-None-Match: {found.field('ETag')}").status == 304
-    assert fetch(wire, name + rest, method="HEAD").field("Content-Length") == "10"
-    assert fetch(wire, name + rest + "&status=402+Pay", "Range: bytes=2-3").body == b"0123456789"
+    assert fetch(wire, target + rest, "Range: bytes=2-3").body == b"23"
+    assert fetch(wire, target + rest, f"If-None-Match: {found.field('ETag')}").status == 304
+    assert fetch(wire, target + rest, method="HEAD").field("Content-Length") == "10"
+    assert fetch(wire, target + rest + "&status=402+Pay", "Range: bytes=2-3").body == b"0123456789"
 
 
 @pytest.mark.smoke
 def test_an_absolute_path_of_a_large_file(wire, files):
-    found = fetch(wire, f"header=X-Sendfile&file={files}/large.bin")
+    found = fetch(wire, f"/?header=X-Sendfile&file={files}/large.bin")
     assert found.status == 200 and found.body == LARGE
-    found = fetch(wire, f"header=X-Sendfile&file={files}/large.bin", "Range: bytes=0-99,-100")
+    found = fetch(wire, f"/?header=X-Sendfile&file={files}/large.bin", "Range: bytes=0-99,-100")
     assert found.status == 206 and LARGE[:100] in found.body and LARGE[-100:] in found.body
 
 
@@ -65,9 +55,9 @@ def test_the_application_is_closed_once_in_any_case(wire, name):
     requests = [((), 200), (("Range: bytes=0-1,4-5",), 206), (("If-None-Match: *",), 304), (("Range: bytes=99999999-",), 416)]
     before = closed()
     for count, (fields, status) in enumerate(requests, 1):
-        assert fetch(wire, f"header=X-Sendfile&file={name}", *fields).status == status
+        assert fetch(wire, f"/?header=X-Sendfile&file={name}", *fields).status == status
         assert closed() == before + count
-    assert fetch(wire, "header=X-Sendfile&file=none").status == 404
+    assert fetch(wire, "/?header=X-Sendfile&file=none").status == 404
     assert closed() == before + len(requests) + 1
 
 
@@ -86,14 +76,14 @@ def test_the_application_is_closed_once_in_any_case(wire, name):
 )
 def test_a_file_that_must_not_be_sent_is_refused_and_logged(serve, connect, files, header, path, status, error):
     server = serve("sendfile:app", "--sendfile-root", files).ready()
-    found = fetch(connect(server), f"header={header}&file={path}")
+    found = fetch(connect(server), f"/?header={header}&file={path}")
     assert found.status == status and b"secret" not in found.body and found.is_whole
     assert server.wait_for("file.open_failed").pairs["error"] == error
 
 
 def test_without_the_option_the_header_is_one_like_any_other(serve, connect):
     wire = connect(serve("sendfile:app").ready())
-    found = fetch(wire, "header=X-Sendfile&file=a")
+    found = fetch(wire, "/?header=X-Sendfile&file=a")
     assert (found.field("X-Sendfile"), found.body) == ("a", b"not sent")
 
 

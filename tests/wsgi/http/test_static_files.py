@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.server import EXIT_CONFIGURATION, EXIT_USAGE, PATIENCE_S, Server, run
 from support.waiting import wait_until
-from support.wire import Ended, Wire
+from support.wire import Ended, Wire, fetch
 
 LARGE = os.urandom(1 << 20) * 5
 
@@ -37,16 +37,6 @@ def site(tmp_path_factory):
 def server(site):
     with Server("plain:app", "--static", f"/static={site}") as server:
         yield server
-
-
-@pytest.fixture
-def wire(server):
-    with Wire(("127.0.0.1", server.port)) as wire:
-        yield wire
-
-
-def fetch(wire, target, *fields, method="GET"):
-    return wire.get(target, *fields, method=method).response(method)
 
 
 @pytest.mark.smoke

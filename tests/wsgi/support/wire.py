@@ -144,3 +144,8 @@ class Wire:
     def is_closed(self):
         """Waits for the end of the connection. Whether no byte came before it."""
         return self.to_end()[0] == b""
+
+
+def fetch(wire, target, *fields, method="GET"):
+    """Sends a request without a body, and returns its response."""
+    return wire.get(target, *fields, method=method).response(method)

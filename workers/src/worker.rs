@@ -101,7 +101,9 @@ fn serve<A: Application>(
     let checked = check.map_or(Ok(()), |path| event_loop.check_readiness(&path));
     let opened = checked.and_then(|()| event_loop.open_files());
     if let Err(failure) = opened.and_then(|()| event_loop.make_ready()) {
-        return Ok((report_boot_failure(event_loop.control_fd(), &failure), None));
+        let control_fd = event_loop.control_fd();
+        let exit = control_fd.map_or(failure.exit, |fd| report_boot_failure(fd, &failure));
+        return Ok((exit, None));
     }
     // Until here the kernel would have killed the worker with its supervisor ([`SupervisorProcess::bind`]). From
     // now on it finishes what it accepts.
@@ -109,8 +111,10 @@ fn serve<A: Application>(
         log.line(Level::Error, "worker.not_unbound", &[("error", Value::Display(&error))]);
     }
     entry.set_ready();
-    // EPIPE: the supervisor is gone. The loop reads end of file at once, and drains.
-    let _ = send(event_loop.control_fd().as_raw_fd(), &[CONTROL_READY], MsgFlags::MSG_NOSIGNAL);
+    if let Some(fd) = event_loop.control_fd() {
+        // EPIPE: the supervisor is gone. The loop reads end of file at once, and drains.
+        let _ = send(fd.as_raw_fd(), &[CONTROL_READY], MsgFlags::MSG_NOSIGNAL);
+    }
     let unfinished = event_loop.run()?;
     let exit =
         if unfinished.abandoned_count == 0 { WorkerExit::Done } else { WorkerExit::Abandoned };

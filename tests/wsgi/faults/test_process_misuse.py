@@ -316,6 +316,28 @@ def test_a_server_recovers_when_its_descriptors_are_lost(serve, tmp_path, which,
     server.stop(timeout=20)
 
 
+NONE_FREE = """
+import resource
+for fd in found:
+    os.dup2(os.memfd_create('a file'), fd)
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+"""
+
+
+@pytest.mark.parametrize("which", NOTICED)
+def test_a_worker_that_can_open_nothing_survives_the_loss_of_a_descriptor(serve, which):
+    server = serve("misuse:app", "--timeout", "10s")
+    before = worker(server)
+    with Wire(("127.0.0.1", server.port)) as other, Wire(("127.0.0.1", server.port)) as wire:
+        other.send(f"POST {target('echo', ECHO)} HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\n\r\nbo")
+        assert wire.get(target(which, f"KIND = {DESCRIPTORS[which]!r}\n{FIND}{NONE_FREE}{PID}")).response().status == 200
+        server.wait_for(DESCRIPTOR_LOST, pid=before, descriptor=NOTICED[which])
+        assert other.send("dy").response().body == b"4"
+    server.wait_for(WORKER_LEFT, pid=before)
+    assert_recovers(server)
+    server.stop(timeout=20)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("kept", [False, True], ids=["", "kept-connection"])
 def test_a_server_recovers_when_all_descriptors_are_closed(serve, workers, kept):

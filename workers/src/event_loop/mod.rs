@@ -120,7 +120,7 @@ pub struct EventLoop<'a, A: Application> {
 /// Keeps the loop's own descriptors from children of the application, and knows what they stand for.
 struct ForkGuards {
     own: OwnDescriptors,
-    _marks: [FdGuard; 3],
+    _marks: [Option<FdGuard>; 3],
     _guarded: ForkGuard,
 }
 
@@ -146,7 +146,8 @@ impl<'a, A: Application> EventLoop<'a, A> {
         // Before the marks, so that the descriptors are still open when an error drops the marks.
         let link = SupervisorLink::new(doorbell, control_fd, supervisor);
         let guarded = fork_guard::begin();
-        let marks = [poller.as_fd(), link.doorbell(), link.control_fd()].map(FdGuard::of);
+        let marks = [Some(poller.as_fd()), link.doorbell(), link.control_fd()];
+        let marks = marks.map(|fd| fd.map(FdGuard::of));
         link.watch(&poller)?;
         let mut acceptor = Acceptor::new(listeners, header, tls);
         acceptor.open(&poller)?;
@@ -179,7 +180,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
     }
 
     /// The socket to the supervisor.
-    pub fn control_fd(&self) -> BorrowedFd<'_> {
+    pub fn control_fd(&self) -> Option<BorrowedFd<'_>> {
         self.link.control_fd()
     }
 

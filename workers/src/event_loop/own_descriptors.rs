@@ -41,10 +41,10 @@ impl OwnDescriptors {
         sharing: Option<&Sharing>,
     ) -> Self {
         Self {
-            doorbell: FileId::of(link.doorbell()),
-            control: FileId::of(link.control_fd()),
+            doorbell: link.doorbell().and_then(FileId::of),
+            control: link.control_fd().and_then(FileId::of),
             listeners: acceptor.sockets().map(FileId::of).collect(),
-            mailbox: sharing.and_then(|sharing| FileId::of(sharing.mailbox())),
+            mailbox: sharing.and_then(Sharing::mailbox).and_then(FileId::of),
         }
     }
 }
@@ -55,14 +55,14 @@ impl<A: Application> EventLoop<'_, A> {
         let own = &mut self.guards.own;
         let is_lost =
             |before: Option<FileId>, now: Option<FileId>| before.is_some() && before != now;
-        let doorbell = is_lost(own.doorbell, FileId::of(self.link.doorbell()));
-        let control = is_lost(own.control, FileId::of(self.link.control_fd()));
+        let doorbell = is_lost(own.doorbell, self.link.doorbell().and_then(FileId::of));
+        let control = is_lost(own.control, self.link.control_fd().and_then(FileId::of));
         let now = self.acceptor.sockets().map(FileId::of);
         let listeners: Vec<bool> =
             own.listeners.iter().zip(now).map(|(before, now)| is_lost(*before, now)).collect();
         let listener = listeners.contains(&true);
-        let sharing = self.clients.sharing.as_ref();
-        let mailbox = sharing.and_then(|sharing| FileId::of(sharing.mailbox()));
+        let sharing = self.clients.sharing.as_deref();
+        let mailbox = sharing.and_then(Sharing::mailbox).and_then(FileId::of);
         let mailbox = is_lost(own.mailbox, mailbox);
         let files = self.context.files.as_mut();
         let directory = files.is_some_and(|files| files.give_up_lost_directories());
@@ -83,21 +83,20 @@ impl<A: Application> EventLoop<'_, A> {
         }
         if control {
             own.control = None;
-            leave(&mut self.link.control_fd)?;
+            leave(self.link.control_fd.take());
             // From here on it is as if the supervisor had closed its end.
             self.link.control.end(self.context.clock.now());
         }
         if doorbell {
             own.doorbell = None;
-            leave(&mut self.link.doorbell)?;
-            self.link.has_doorbell = false;
+            leave(self.link.doorbell.take());
         }
         if mailbox {
             own.mailbox = None;
         }
         if doorbell || listener || mailbox {
             if let Some(sharing) = &mut self.clients.sharing {
-                sharing.abandon_group(if mailbox { Some(null()?) } else { None });
+                sharing.abandon_group(mailbox);
             }
             self.acceptor.abandon(&self.poller, &listeners);
             self.watch_again()?;
@@ -114,20 +113,19 @@ impl<A: Application> EventLoop<'_, A> {
     /// Starts with a new epoll instance. As long as another process holds the file of a lost descriptor, the old one goes
     /// on reporting it, and cannot be told otherwise without the descriptor.
     fn watch_again(&mut self) -> std::io::Result<()> {
-        self.poller.restart()?;
+        if self.poller.restart().is_err() {
+            return Ok(()); // EMFILE: it costs time to be woken in vain, until the requests are finished.
+        }
         self.link.watch(&self.poller)?;
         self.clients.watch_again(&self.poller);
         Ok(())
     }
 }
 
-/// Replaces a lost descriptor by /dev/null, without closing its number.
-fn leave(lost: &mut OwnedFd) -> std::io::Result<()> {
-    fork_guard::forget(lost.as_fd());
-    std::mem::forget(std::mem::replace(lost, null()?));
-    Ok(())
-}
-
-fn null() -> std::io::Result<OwnedFd> {
-    Ok(std::fs::File::open("/dev/null")?.into())
+/// Gives up a lost descriptor without closing its number.
+fn leave(lost: Option<OwnedFd>) {
+    if let Some(lost) = lost {
+        fork_guard::forget(lost.as_fd());
+        std::mem::forget(lost);
+    }
 }

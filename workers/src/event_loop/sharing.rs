@@ -51,7 +51,8 @@ pub(super) struct Sharing {
     table: ConnectionTable,
     number: u8,
     member: Member,
-    mailbox: GuardedFd<OwnedFd>,
+    /// The socket to the supervisor; `None` once it is lost.
+    mailbox: Option<GuardedFd<OwnedFd>>,
     mode: KeepaliveMode,
     holdings: Holdings<SharedSocket>,
     service_time: ServiceTime,
@@ -117,7 +118,7 @@ impl Sharing {
             table,
             number,
             member,
-            mailbox,
+            mailbox: Some(mailbox),
             mode,
             holdings: Holdings::new(),
             service_time: ServiceTime::new(SLOW, speed, clock.monotonic()),
@@ -129,9 +130,9 @@ impl Sharing {
         })
     }
 
-    /// The socket to the supervisor.
-    pub(super) fn mailbox(&self) -> BorrowedFd<'_> {
-        self.mailbox.as_fd()
+    /// The socket to the supervisor; `None` once it is lost.
+    pub(super) fn mailbox(&self) -> Option<BorrowedFd<'_>> {
+        self.mailbox.as_ref().map(GuardedFd::as_fd)
     }
 
     /// Whether connections are shared at the moment.
@@ -185,8 +186,9 @@ impl Sharing {
 
     /// Sends a message without keys to the supervisor, now or as soon as there is room.
     fn tell(&mut self, kind: Kind) {
-        let sent = send_datagram(self.mailbox.as_fd(), &message::encode(kind, &[]), &[]);
-        // EPIPE: the supervisor is gone; ENOTSOCK: the mailbox is lost. After a Leave the supervisor looks as well.
+        let Some(mailbox) = self.mailbox() else { return };
+        let sent = send_datagram(mailbox, &message::encode(kind, &[]), &[]);
+        // EPIPE: the supervisor is gone. After a Leave the supervisor looks as well.
         let is_full = sent == Err(Errno::EAGAIN);
         if is_full && self.unsent != Some(Kind::Leave) {
             self.unsent = Some(kind);
@@ -227,7 +229,9 @@ impl Sharing {
         record.set_used_at(clock.monotonic());
         let offer = message::encode(Kind::Offer, &[key]);
         let offered = store_facts(record, info, clock)
-            && send_datagram(self.mailbox.as_fd(), &offer, &[socket.as_raw_fd()]).is_ok();
+            && self.mailbox().is_some_and(|mailbox| {
+                send_datagram(mailbox, &offer, &[socket.as_raw_fd()]).is_ok()
+            });
         if !offered {
             // EAGAIN, ETOOMANYREFS, or a name that is too long: the connection stays with this worker.
             self.table.free(key);
@@ -260,12 +264,13 @@ impl<A: Application> EventLoop<'_, A> {
     /// Receives one message from the supervisor; the next one has its turn with the next batch.
     pub(super) fn receive_shared(&mut self) {
         let Some(sharing) = &mut self.clients.sharing else { return };
+        let Some(mailbox) = &sharing.mailbox else { return };
         let (mut bytes, mut sockets) = ([0; MESSAGE_BYTES], Vec::new());
-        let len = match fd::receive_datagram(sharing.mailbox.as_fd(), &mut bytes, &mut sockets) {
+        let len = match fd::receive_datagram(mailbox.as_fd(), &mut bytes, &mut sockets) {
             Datagram::Nothing => return,
             Datagram::Ended => {
                 // The supervisor is gone. Nobody distributes connections any more.
-                let _ = self.poller.remove(&sharing.mailbox);
+                let _ = self.poller.remove(mailbox);
                 sharing.mode = KeepaliveMode::Sticky;
                 return;
             }

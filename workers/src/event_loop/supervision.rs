@@ -20,10 +20,10 @@ use crate::worker_init::CONTROL_ACCESS_LOG;
 
 /// The worker's end of everything that connects it to its supervisor, except for the scoreboard.
 pub(super) struct SupervisorLink {
-    pub(super) doorbell: OwnedFd,
-    /// Whether the application has left the doorbell alone.
-    pub(super) has_doorbell: bool,
-    pub(super) control_fd: OwnedFd,
+    /// `None` once it is lost (the module `own_descriptors`).
+    pub(super) doorbell: Option<OwnedFd>,
+    /// `None` once it is lost, and `control` has ended.
+    pub(super) control_fd: Option<OwnedFd>,
     pub(super) control: ControlSocket,
     pub(super) supervisor: Arc<SupervisorProcess>,
 }
@@ -35,32 +35,39 @@ impl SupervisorLink {
         supervisor: Arc<SupervisorProcess>,
     ) -> Self {
         let control = ControlSocket::Open;
-        Self { doorbell, has_doorbell: true, control_fd, control, supervisor }
+        Self { doorbell: Some(doorbell), control_fd: Some(control_fd), control, supervisor }
     }
 
     /// Has epoll watch the descriptors, except for lost ones and a control socket that has ended.
     pub(super) fn watch(&self, poller: &Poller) -> io::Result<()> {
-        if self.has_doorbell {
-            poller.add(&self.doorbell, DOORBELL_KEY, Interest::Read)?;
+        if let Some(doorbell) = &self.doorbell {
+            poller.add(doorbell, DOORBELL_KEY, Interest::Read)?;
         }
-        match self.control {
-            ControlSocket::Open => poller.add(&self.control_fd, CONTROL_KEY, Interest::Read),
-            ControlSocket::Ended { .. } | ControlSocket::Resolved { .. } => Ok(()),
+        match (&self.control_fd, self.control) {
+            (Some(control_fd), ControlSocket::Open) => {
+                poller.add(control_fd, CONTROL_KEY, Interest::Read)
+            }
+            (
+                _,
+                ControlSocket::Open | ControlSocket::Ended { .. } | ControlSocket::Resolved { .. },
+            ) => Ok(()),
         }
     }
 
-    pub(super) fn control_fd(&self) -> BorrowedFd<'_> {
-        self.control_fd.as_fd()
+    pub(super) fn control_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.control_fd.as_ref().map(OwnedFd::as_fd)
     }
 
-    pub(super) fn doorbell(&self) -> BorrowedFd<'_> {
-        self.doorbell.as_fd()
+    pub(super) fn doorbell(&self) -> Option<BorrowedFd<'_>> {
+        self.doorbell.as_ref().map(OwnedFd::as_fd)
     }
 
     /// Resets the doorbell.
     pub(super) fn clear_doorbell(&self) {
-        // Ignored: EAGAIN says that it was reset already.
-        let _ = read(&self.doorbell, &mut [0; 8]);
+        if let Some(doorbell) = &self.doorbell {
+            // Ignored: EAGAIN says that it was reset already.
+            let _ = read(doorbell, &mut [0; 8]);
+        }
     }
 
     fn resolve(&mut self, now: Instant) -> Option<ControlLoss> {
@@ -71,11 +78,12 @@ impl SupervisorLink {
 impl<A: Application> EventLoop<'_, A> {
     /// Receives from the control socket: a new access log, or end of file.
     pub(super) fn receive_control_message(&mut self) {
-        match fd::receive_message(self.link.control_fd()) {
+        let Some(control_fd) = self.link.control_fd() else { return };
+        match fd::receive_message(control_fd) {
             Message::Nothing => {}
             Message::Ended => {
                 // The registration is level-triggered: it would wake the loop for ever.
-                let _ = self.poller.remove(&self.link.control_fd);
+                let _ = self.poller.remove(control_fd);
                 self.link.control.end(self.context.clock.now());
             }
             Message::Received { word: CONTROL_ACCESS_LOG, descriptor: Some(descriptor) } => {

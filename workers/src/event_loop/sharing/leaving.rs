@@ -1,7 +1,6 @@
 //! How a worker leaves its group: it drains or exits, or its application has closed descriptors.
 
 use std::mem;
-use std::os::fd::OwnedFd;
 
 use super::{Membership, SharedSocket, Sharing};
 use crate::application::Application;
@@ -12,18 +11,16 @@ use crate::shared::connection_table::message::Kind;
 
 impl Sharing {
     /// Leaves the group because the application has closed descriptors of this worker: those of shared connections may be
-    /// files of the application by now, so they are neither used nor closed. If the
-    /// mailbox is one of them, a substitute takes its place.
-    pub(in crate::event_loop) fn abandon_group(&mut self, substitute: Option<OwnedFd>) {
+    /// files of the application by now, so they are neither used nor closed.
+    pub(in crate::event_loop) fn abandon_group(&mut self, is_mailbox_lost: bool) {
         let held: Vec<PlaceKey> = self.holdings.keys().collect();
         for socket in held.into_iter().filter_map(|key| self.holdings.take(key)) {
             mem::forget(socket.into_inner());
         }
         self.due.clear();
-        if let Some(substitute) = substitute {
+        if is_mailbox_lost {
             // The supervisor notices that the mailbox was closed, and does the same as after a Leave.
-            let lost = mem::replace(&mut self.mailbox, SharedSocket::new(substitute));
-            mem::forget(lost.into_inner());
+            mem::forget(self.mailbox.take().map(SharedSocket::into_inner));
             self.unsent = None;
         } else if self.membership == Membership::Member {
             self.tell(Kind::Leave);

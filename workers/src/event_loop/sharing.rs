@@ -36,6 +36,8 @@ use crate::worker_init::GroupMembership;
 
 /// The mean service time above which sharing costs little beside the request itself.
 const SLOW: Duration = Duration::from_micros(300);
+/// When a worker that drains tries again to share what it could not, because the mailbox was full.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 /// How often the worker looks for connections that are gone, that have been idle for too long, or that it could share.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// How many connections are served at once because something has arrived while they were released.
@@ -70,8 +72,10 @@ pub(super) struct Sharing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Membership {
     Member,
-    /// It drains: it finishes what it serves for the others.
+    /// It drains: it finishes what it serves for the others, and gives them what is its own.
     Left,
+    /// It drains because its application has closed descriptors: it only finishes what it serves for the others.
+    Abandoned,
     /// It drains with the whole server: whatever it serves is its own.
     Last,
 }
@@ -159,7 +163,8 @@ impl Sharing {
 
     /// When the next sweep is due, if there is anything to look at.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let is_needed = self.is_on() || !self.holdings.is_empty();
+        let is_leaving = self.membership == Membership::Left;
+        let is_needed = self.is_on() || is_leaving || !self.holdings.is_empty();
         is_needed.then_some(self.next_sweep)
     }
 
@@ -380,7 +385,8 @@ impl<A: Application> EventLoop<'_, A> {
             let is_kept = client.conn().info().served > 0 && client.is_shareable();
             return is_on && is_kept && self.share(token);
         }
-        if is_on || sharing.membership == Membership::Left {
+        let has_left = matches!(sharing.membership, Membership::Left | Membership::Abandoned);
+        if is_on || has_left {
             return self.release(token);
         }
         self.unshare(token);
@@ -496,12 +502,13 @@ impl<A: Application> EventLoop<'_, A> {
             used_at.is_some_and(|used_at| monotonic.saturating_sub(used_at) >= limit)
         };
         let late: Vec<PlaceKey> = sharing.holdings.keys().filter(is_late).collect();
-        let is_on = sharing.is_on();
+        let gives_away = sharing.is_on() || sharing.membership == Membership::Left;
         for key in late {
             self.close_late(key);
         }
-        if is_on {
+        if gives_away {
             self.share_idle();
+            self.hurry();
         }
     }
 

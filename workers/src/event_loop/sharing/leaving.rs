@@ -2,9 +2,10 @@
 
 use std::mem;
 
-use super::{Membership, SharedSocket, Sharing};
+use super::{Membership, RETRY_INTERVAL, SharedSocket, Sharing};
 use crate::application::Application;
 use crate::event_loop::EventLoop;
+use crate::event_loop::client::Client;
 use crate::event_loop::client_table::Token;
 use crate::shared::connection_table::PlaceKey;
 use crate::shared::connection_table::message::Kind;
@@ -25,7 +26,7 @@ impl Sharing {
         } else if self.membership == Membership::Member {
             self.tell(Kind::Leave);
         }
-        self.membership = Membership::Left;
+        self.membership = Membership::Abandoned;
     }
 }
 
@@ -46,6 +47,7 @@ impl<A: Application> EventLoop<'_, A> {
         let Some(sharing) = &mut self.clients.sharing else { return };
         if !is_last {
             sharing.membership = Membership::Left;
+            sharing.next_sweep = self.context.clock.now() + RETRY_INTERVAL;
         }
         let held: Vec<PlaceKey> = sharing.holdings.keys().collect();
         for socket in held.into_iter().filter_map(|key| sharing.holdings.take(key)) {
@@ -55,6 +57,28 @@ impl<A: Application> EventLoop<'_, A> {
         sharing.due.clear();
         // The supervisor looks for what this worker has been told of, once it is told of nothing more.
         sharing.tell(Kind::Leave);
+    }
+
+    /// A worker that drains tries again soon if the mailbox had no room for all of its connections or for the Leave: what
+    /// it still has when it exits is closed.
+    pub(in crate::event_loop) fn hurry(&mut self) {
+        let is_left = self.clients.any(Client::is_shareable);
+        let Some(sharing) = &mut self.clients.sharing else { return };
+        if sharing.membership != Membership::Left {
+            return;
+        }
+        if is_left || sharing.unsent.is_some() {
+            sharing.next_sweep = self.context.clock.now() + RETRY_INTERVAL;
+        }
+        if sharing.due.is_empty() {
+            // Another worker was faster to claim these.
+            let held: Vec<PlaceKey> = sharing.holdings.keys().collect();
+            for key in held {
+                if let Some(socket) = sharing.holdings.take(key) {
+                    sharing.close_stale(socket, &self.poller);
+                }
+            }
+        }
     }
 
     /// Makes all shared connections that are idle this worker's own.

@@ -301,3 +301,24 @@ fn a_worker_that_drains_gives_its_idle_connections_to_the_others() {
     assert!(!has_answer(&client), "its connection is still open");
     assert!(event_loop.clients.table.is_empty());
 }
+
+#[test]
+fn a_worker_that_drains_waits_for_room_to_share_its_connections() {
+    let mut app = app(2);
+    let (mut event_loop, others) = Others::of(&mut app);
+    let _clients: Vec<_> =
+        (0..3).map(|_| TcpStream::connect(others.around.address).unwrap()).collect();
+    turn_until(&mut event_loop, || {
+        others.around.entry.counters.get(Counter::ConnAcceptSuccess) == 3
+    });
+    let mailbox = event_loop.clients.sharing.as_ref().unwrap().mailbox().unwrap();
+    while send_datagram(mailbox, b"?", &[]).is_ok() {}
+    others.around.command(Command::Drain);
+    event_loop.turn().unwrap();
+    assert_eq!(event_loop.clients.table.len(), 3);
+    let full = others.mailbox.as_fd();
+    while matches!(receive_datagram(full, &mut [0], &mut Vec::new()), Datagram::Received(_)) {}
+    while !event_loop.turn().unwrap() {}
+    assert_eq!(others.table.len(), 3, "all are shared before it exits");
+    assert_eq!(others.kinds().len(), 4, "three offers and the Leave");
+}

@@ -1,9 +1,11 @@
 //! Carries out the actions of an upgrade: starts a successor, hands everything over to it, and takes everything over
 //! from a predecessor.
 
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use arctos_worker::shared::fd;
 use arctos_worker::shared::log::{Level, Value};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -12,7 +14,7 @@ use nix::unistd;
 use super::Monitor;
 use super::upgrade_report::UpgradeReport;
 use super::watchdog::ALIVE;
-use crate::process::reexec::{self, COUNTED, SuccessorSetup, YOURS};
+use crate::process::reexec::{self, COUNTED, KEPT, SuccessorSetup, YOURS};
 use crate::supervisor::slot::ExitStatus;
 use crate::supervisor::upgrade::successor::TakeOver;
 use crate::supervisor::upgrade::{Action, Failure, patience};
@@ -45,6 +47,9 @@ impl Monitor<'_> {
             }
             UpgradeReport::PredecessorUnsent(unsent) => {
                 self.sources.metrics.collector.inherit(&unsent);
+            }
+            UpgradeReport::PredecessorConnections(socket) => {
+                self.sources.shared_connections.begin_to_receive(socket);
             }
             UpgradeReport::TakeOver => self.take_over(),
             UpgradeReport::PredecessorEnded => self.sources.upgrade.predecessor = None,
@@ -186,6 +191,7 @@ impl Monitor<'_> {
             return self.signal_successor(pid, Signal::SIGTERM); // The successor will not ask again.
         }
         self.sources.upgrade.upgrade.handed_over();
+        self.pass_connections();
         // From here on the service manager accepts notifications only from the successor.
         self.server.notify(&format!("MAINPID={}", pid.0));
         self.server.service.notifier = Notifier::silent();
@@ -199,6 +205,23 @@ impl Monitor<'_> {
         self.sources.metrics.collector.suppress_gauges(true);
         self.server.log.line(Level::Info, "upgrade.handed_over", &[("pid", number)]);
         self.supervisor.handle(Event::OperatorCommand(OperatorCommand::Quit), now);
+    }
+
+    /// Has the idle connections of draining workers go to the successor. Where this fails, they are closed.
+    fn pass_connections(&mut self) {
+        let Some(line) = &self.sources.upgrade.line else { return };
+        let sent = self
+            .sources
+            .shared_connections
+            .begin_to_pass()
+            .and_then(|socket| Ok(fd::send_descriptor(line.as_fd(), KEPT, socket.as_fd())?));
+        match sent {
+            Ok(()) => self.server.scoreboard.header().set_passes_connections(true),
+            Err(error) => {
+                let pairs = [("reason", Value::Display(&error))];
+                self.server.log.line(Level::Warning, "upgrade.connections_not_passed", &pairs);
+            }
+        }
     }
 
     fn successor_exited(&mut self, pid: Pid, status: ExitStatus, now: Instant) {

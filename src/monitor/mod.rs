@@ -337,6 +337,7 @@ impl Monitor<'_> {
     }
 
     fn finish(mut self, verdict: Verdict) -> Result<(), Fatal> {
+        self.sources.shared_connections.pass_last();
         let server = &self.server;
         let abandoned = server.cut_off_count().saturating_sub(server.cut_off_before_stop);
         let pairs = [

@@ -10,18 +10,21 @@
 //! | the mailbox of a worker that runs has ended | does the same: its application has closed the descriptor |
 //! | the last worker of a group drains, and no other one starts | ends the connections that wait for a request |
 //! | a worker is reaped | reads what it has still sent, ends the requests that it served, and looks likewise |
+//! | an upgrade | sends idle connections to the successor ([`succession`]) |
 //! | every second | closes descriptors of connections that are gone, and repeats what could not be sent |
+
+mod succession;
 
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use arctos_worker::shared::connection_table::distribution::{Distribution, MAX_MEMBERS};
+use arctos_worker::shared::connection_table::distribution::Distribution;
 use arctos_worker::shared::connection_table::holdings::{Holdings, Installed};
 use arctos_worker::shared::connection_table::message::{self, Kind, MAX_KEYS, MESSAGE_BYTES};
 use arctos_worker::shared::connection_table::{
-    ConnectionTable, GROUP_SIZE, Life, MAX_PLACES, Member, PlaceKey,
+    ConnectionTable, GROUP_SIZE, Life, MAX_MEMBERS, MAX_PLACES, Member, PlaceKey,
 };
 use arctos_worker::shared::fd::{self, Datagram};
 use arctos_worker::shared::identity::SlotId;
@@ -34,6 +37,7 @@ use super::clock;
 use super::source::{Report, Round, Source};
 use super::victims::{self, DeadWorker, Stage, Victims};
 use crate::system::descriptors::OwnDescriptors;
+use succession::Succession;
 
 /// How often the supervisor looks for connections that are gone.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -47,6 +51,8 @@ const _: () = assert!(SENT_AT_ONCE <= MAX_KEYS);
 pub(super) struct SharedConnections {
     groups: Vec<Group>,
     next_sweep: Instant,
+    succession: Succession,
+    next_pass: Instant,
 }
 
 /// The workers that share connections with each other.
@@ -115,7 +121,12 @@ impl SharedConnections {
     pub(super) fn new(worker_count: u16, now: Instant) -> io::Result<Self> {
         let count = worker_count.max(1).div_ceil(u16::from(GROUP_SIZE));
         let groups = (0..count).map(|_| Group::new()).collect::<io::Result<_>>()?;
-        Ok(Self { groups, next_sweep: now + SWEEP_INTERVAL })
+        Ok(Self {
+            groups,
+            next_sweep: now + SWEEP_INTERVAL,
+            succession: Succession::None,
+            next_pass: now,
+        })
     }
 
     /// The tables of all groups, for zygotes.
@@ -139,6 +150,7 @@ impl SharedConnections {
         let (mailbox, worker_mailbox) = fd::datagram_pair()?;
         *link = Some(MemberLink::new(mailbox, entry));
         group.is_abandoned = false;
+        group.table.add_slot(number);
         let table = group.table;
         let index = index as u16; // There are fewer groups than slots.
         Ok(Some(GroupMembership { table, index, number, mailbox: worker_mailbox }))
@@ -249,6 +261,7 @@ impl Group {
     /// A worker drains, or its mailbox has ended.
     fn leave(&mut self, number: u8, progress: MemberProgress) {
         self.distribution.leave(number);
+        self.table.set_serving(number, false);
         if let Some(Some(member)) = self.members.get_mut(usize::from(number)) {
             member.progress = progress;
             member.unlooked.clear();
@@ -280,6 +293,7 @@ impl Group {
             let Some(Some(member)) = self.members.get_mut(usize::from(number)) else { continue };
             if member.progress == MemberProgress::Booting && member.entry.is_ready() {
                 member.progress = MemberProgress::Serving;
+                self.table.set_serving(number, true);
                 self.distribution.join(number, self.held.keys());
             }
         }
@@ -323,6 +337,7 @@ impl Group {
     ) {
         while self.read(number) {}
         self.distribution.leave(number);
+        self.table.set_serving(number, false);
         let link = self.members.get_mut(usize::from(number)).and_then(Option::take);
         let Some(dead) = Member::worker(number) else { return };
         for index in 0..self.table.used_end() {
@@ -407,14 +422,14 @@ impl Group {
     }
 
     /// Does what is due from time to time.
-    fn sweep(&mut self, keep_alive: Duration) {
+    fn sweep(&mut self, keep_alive: Duration, has_successor: bool) {
         self.held.take_stale(&self.table);
         let table = self.table;
         for member in self.members.iter_mut().flatten() {
             member.is_stalled = false;
             member.unheld.retain(|key| table.has(*key));
         }
-        if self.is_abandoned {
+        if self.is_abandoned && !has_successor {
             self.end_idle(Duration::ZERO);
         } else if self.members.iter().all(Option::is_none) {
             self.end_idle(keep_alive); // The workers do this as long as there are any.
@@ -431,6 +446,9 @@ impl Group {
 
 impl Source for SharedConnections {
     fn poll<'fd>(&'fd self, fds: &mut Vec<PollFd<'fd>>) {
+        if let Succession::From(socket) = &self.succession {
+            fds.push(PollFd::new(socket.as_fd(), PollFlags::POLLIN));
+        }
         for group in &self.groups {
             for (member, number) in group.members.iter().zip(0..) {
                 let Some(member) = member else { continue };
@@ -448,26 +466,36 @@ impl Source for SharedConnections {
 
     fn next_deadline(&self) -> Option<Instant> {
         let is_needed = self.groups.iter().any(|group| !group.held.is_empty());
-        is_needed.then_some(self.next_sweep)
+        let pass = match self.succession {
+            Succession::To(_) => Some(self.next_pass),
+            Succession::None | Succession::From(_) => None,
+        };
+        pass.into_iter().chain([self.next_sweep]).min().filter(|_| is_needed)
     }
 
     fn read(&mut self, round: &Round, _reports: &mut Vec<Report>) {
+        self.receive();
         for group in &mut self.groups {
             group.turn(&round.ready_fds);
         }
     }
 
     fn check_deadlines(&mut self, round: &Round, _reports: &mut Vec<Report>) {
+        if round.now >= self.next_pass {
+            self.next_pass = round.now + succession::INTERVAL;
+            self.pass();
+        }
         if round.now < self.next_sweep {
             return;
         }
         self.next_sweep = round.now + SWEEP_INTERVAL;
         for group in &mut self.groups {
-            group.sweep(round.revision.config.worker.timeouts.keep_alive);
+            group.sweep(round.revision.config.worker.timeouts.keep_alive, self.succession.is_to());
         }
     }
 
     fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        own.extend(self.succession.socket());
         for group in &self.groups {
             group.members.iter().flatten().for_each(|member| own.add(&member.mailbox));
             group.held.keys().for_each(|key| own.extend(group.held.get(key)));

@@ -17,7 +17,7 @@ use super::source::{Reaped, Report, Round, Source};
 use super::upgrade_report::UpgradeReport;
 use crate::listener::InheritedSockets;
 use crate::metrics::CarriedTotals;
-use crate::process::reexec::{self, COUNTED, DYING, Handover, READY, UNSENT, YOURS};
+use crate::process::reexec::{self, COUNTED, DYING, Handover, KEPT, READY, UNSENT, YOURS};
 use crate::supervisor::restart_storm::crash_baseline::{self, CrashBaseline};
 use crate::supervisor::slot::ExitStatus;
 use crate::supervisor::upgrade::Upgrade;
@@ -124,6 +124,12 @@ impl UpgradeSource {
                     if let Some(unsent) = descriptor.and_then(reexec::read_totals) {
                         report(UpgradeReport::PredecessorUnsent(unsent));
                     }
+                }
+                Message::Received { word: KEPT, descriptor } => {
+                    // Without a descriptor (EMFILE), the predecessor closes these connections.
+                    descriptor.into_iter().for_each(|socket| {
+                        report(UpgradeReport::PredecessorConnections(socket));
+                    });
                 }
                 Message::Received { word, descriptor } => {
                     let totals = descriptor.and_then(reexec::read_totals);

@@ -1,5 +1,7 @@
 //! The reports of the source of an upgrade.
 
+use std::os::fd::OwnedFd;
+
 use crate::metrics::CarriedTotals;
 use crate::supervisor::slot::ExitStatus;
 use crate::supervisor::upgrade::Action;
@@ -15,6 +17,8 @@ pub(super) enum UpgradeReport {
     PredecessorTotals(Option<CarriedTotals>),
     /// The totals that the predecessor could not send.
     PredecessorUnsent(CarriedTotals),
+    /// The idle connections of the predecessor come through this socket.
+    PredecessorConnections(OwnedFd),
     /// This server owns everything from now on.
     TakeOver,
     /// The process of the predecessor is gone.

@@ -11,6 +11,7 @@
 //! | successor, before it owns everything | [`COUNTED`] | totals | the counts so far |
 //! | either, at its end | [`UNSENT`] | totals | the part of the counts that was not sent to an agent |
 //! | predecessor | [`YOURS`] | totals | everything now belongs to the successor |
+//! | predecessor | [`KEPT`] | none, but a socket | the connections that clients keep come through this socket |
 //! | predecessor | [`DYING`] | text | the requests that its dying workers were handling |
 //!
 //! The stream ends when the other process does. Everything belongs to a successor whose predecessor is gone, too.
@@ -49,6 +50,8 @@ pub const UNSENT: u8 = b'U';
 /// Sent to the successor: the requests that dying workers of the predecessor were handling
 /// ([`crate::supervisor::restart_storm::crash_baseline`]).
 pub const DYING: u8 = b'D';
+/// Sent to the successor with a socket: the connections that clients keep come through it.
+pub const KEPT: u8 = b'K';
 /// Sent to the successor: everything belongs to it now.
 pub const YOURS: u8 = b'Y';
 

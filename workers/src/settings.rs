@@ -92,7 +92,7 @@ impl Settings {
     /// The default of [`Settings::abandon_on_half_close`].
     pub const ABANDON_ON_HALF_CLOSE: bool = false;
     /// The default of [`Settings::keepalive_mode`].
-    pub const KEEPALIVE_MODE: KeepaliveMode = KeepaliveMode::Sticky;
+    pub const KEEPALIVE_MODE: KeepaliveMode = KeepaliveMode::Auto;
 }
 
 impl Default for Settings {

@@ -192,7 +192,7 @@ fn a_message_that_fails_although_there_is_room_waits_for_the_next_sweep() {
     assert!(rig.group().distribution.has_unsent(2));
     assert_eq!(rig.polled(), [PollFlags::POLLIN; 2]);
     rig.group().members[2].as_mut().unwrap().is_stalled = true;
-    rig.group().sweep(KEEP_ALIVE);
+    rig.group().sweep(KEEP_ALIVE, false);
     assert!(rig.group().members[2].as_ref().unwrap().is_stalled, "it was tried again");
 }
 
@@ -201,7 +201,7 @@ fn a_connection_that_this_process_cannot_hold_leaves_no_place_behind() {
     let mut rig = Rig::new(2);
     rig.offer(0, &[]); // its descriptor was left out (MSG_CTRUNC)
     rig.turn();
-    rig.group().sweep(KEEP_ALIVE);
+    rig.group().sweep(KEEP_ALIVE, false);
     assert_eq!(rig.group().table.len(), 1, "its worker serves it");
     rig.reap(0);
     assert!(rig.group().table.is_empty());
@@ -215,10 +215,10 @@ fn idle_connections_wait_for_the_next_worker_if_all_have_died() {
     // The mailboxes end a moment before the workers are reaped.
     rig.group().leave(0, MemberProgress::Lost);
     rig.group().leave(2, MemberProgress::Lost);
-    rig.group().sweep(KEEP_ALIVE);
+    rig.group().sweep(KEEP_ALIVE, false);
     rig.reap(0);
     rig.reap(0);
-    rig.group().sweep(KEEP_ALIVE);
+    rig.group().sweep(KEEP_ALIVE, false);
     assert!(!has_ended(&mut client));
     rig.start(0);
     rig.turn();
@@ -231,9 +231,9 @@ fn idle_connections_without_any_worker_end_after_their_time() {
     let (_, mut client) = rig.share(0);
     rig.turn();
     rig.reap(0);
-    rig.group().sweep(KEEP_ALIVE);
+    rig.group().sweep(KEEP_ALIVE, false);
     assert!(!has_ended(&mut client));
-    rig.group().sweep(Duration::ZERO);
+    rig.group().sweep(Duration::ZERO, false);
     assert!(has_ended(&mut client) && rig.group().table.is_empty() && rig.group().held.is_empty());
 }
 
@@ -244,14 +244,14 @@ fn idle_connections_end_with_the_last_worker_that_leaves() {
     rig.turn();
     rig.leave(0);
     rig.reap(0);
-    rig.group().sweep(KEEP_ALIVE);
+    rig.group().sweep(KEEP_ALIVE, false);
     assert!(!has_ended(&mut first), "the other worker serves it");
     rig.leave(0);
     let (_, mut late) = rig.share(0); // released after the Leave
     rig.turn();
     rig.workers.clear(); // it exits
     rig.turn();
-    rig.group().sweep(KEEP_ALIVE);
+    rig.group().sweep(KEEP_ALIVE, false);
     assert!(has_ended(&mut first) && has_ended(&mut late));
     assert!(rig.group().table.is_empty() && rig.group().held.is_empty());
 }
@@ -264,7 +264,7 @@ fn idle_connections_outlive_the_last_worker_if_its_replacement_boots() {
     let group = rig.shared.open(SlotId(0), Side::B, WorkerEntry::detached()).unwrap();
     rig.leave(0);
     rig.reap(0);
-    rig.group().sweep(KEEP_ALIVE);
+    rig.group().sweep(KEEP_ALIVE, false);
     assert!(!has_ended(&mut client));
     drop(group);
 }

@@ -29,12 +29,14 @@ def ask(server, path):
 
 def only_of(load, *pids):
     """Only requests on connections of these workers failed: those on kept connections, and for each worker at
-    most one new connection of each client."""
-    kept = [record for record in load.failed() if record.is_kept]
+    most one new connection of each client. A victim of one of them may have come on any connection."""
+    victims = [record for record in load.failed() if record.outcome is Outcome.VICTIM]
+    kept = [record for record in load.failed() if record.is_kept and record not in victims]
+    assert len(victims) <= len(pids), load.summary()
     new = [record for record in load.failed() if not record.is_kept]
     assert all(record.worker in pids for record in kept), load.summary()
     assert len(new) <= load.connecting * len(pids), load.summary()
-    assert load.summary().keys() <= {"ANSWERED", "STALE", "HELD", "LOST", "CUT"}, load.summary()
+    assert load.summary().keys() <= {"ANSWERED", "STALE", "HELD", "LOST", "VICTIM", "CUT"}, load.summary()
 
 
 # --- Signals and processes: F20 ---

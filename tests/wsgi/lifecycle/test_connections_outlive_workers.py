@@ -217,8 +217,15 @@ def replace_by_signal(sharing, since):
         sharing.server.wait_for(WORKER_READY, number, since=since)
 
 
+def replace_by_upgrade(sharing, since):
+    sharing.server.upgrade()
+
+
+REPLACEMENTS = [replace_by_reload, replace_by_scaling, replace_by_recycling, replace_by_signal, replace_by_upgrade]
+
+
 @pytest.mark.parametrize("preload", [False, True], ids=["", "preload"])
-@pytest.mark.parametrize("replace", [replace_by_reload, replace_by_scaling, replace_by_recycling, replace_by_signal])
+@pytest.mark.parametrize("replace", REPLACEMENTS)
 def test_idle_connections_go_on_when_workers_are_replaced(serve_sharing, replace, preload):
     sharing = serve_sharing(*["--preload"] * preload, workers=3)
     pool = sharing.pool(12) + sharing.silent_pool(4)

@@ -62,12 +62,12 @@ def kinds(links):
 
 # Standard input, output and error, and the log, which has opened the pipe of standard error again.
 STREAMS = {"/dev/null": 1, "pipe": 3}
-# In addition: the pipe for its stacks, the control socket and the listener, the pidfd of the supervisor, the
+# In addition: the pipe for its stacks, the control socket, the mailbox and the listener, the pidfd of the supervisor, the
 # doorbell and the descriptor with which signals ring it, and epoll.
 WORKER = {
     **STREAMS,
     "pipe": 4,
-    "socket": 2,
+    "socket": 3,
     "anon_inode:[pidfd]": 1,
     "anon_inode:[eventfd]": 2,
     "anon_inode:[eventpoll]": 1,

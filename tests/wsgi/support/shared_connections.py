@@ -7,7 +7,8 @@ from contextlib import ExitStack
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.admin_client import ask
-from support.server import KEEP_ALIVE, PATIENCE_S, Server
+from support.server import KEEP_ALIVE, PATIENCE_S
+from support.upgradable import UpgradableServer
 from support.waiting import wait_until
 from support.wire import Wire
 
@@ -22,7 +23,7 @@ class SharingServer:
         self.admin = str(directory / "admin.sock")
         self.executions = directory / "executions"
         self.executions.touch()
-        self.server = Server(
+        self.server = UpgradableServer(
             application,
             *(["--keepalive-mode", mode] if mode else []),
             *(KEEP_ALIVE, keep_alive),

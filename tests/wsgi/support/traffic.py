@@ -32,13 +32,14 @@ class Outcome(Enum):
     STALE = "the kept connection was closed at once, before the first byte of the response"
     HELD = "the kept connection was closed later, before the first byte of the response"
     LOST = "the new connection was closed before the first byte of the response"
+    VICTIM = "502 or 504: the worker that ran it has died"
     CUT = "the response ended in the middle"
     TIMED_OUT = "no byte came, and the connection stayed open"
     WRONG = "another status"
 
 
-# The connection was established, and was closed before the first byte of the response.
-UNANSWERED = {Outcome.STALE, Outcome.HELD, Outcome.LOST}
+# The connection was established, and ended before the first byte of the response of the application.
+UNANSWERED = {Outcome.STALE, Outcome.HELD, Outcome.LOST, Outcome.VICTIM}
 
 
 class Record(NamedTuple):
@@ -105,7 +106,9 @@ class Journal:
         failed = self.failed()
         found = (self.summary(), failed[:10])
         assert {record.outcome for record in failed} <= UNANSWERED, found
-        assert all(record.worker in workers for record in failed if record.is_kept), found
+        # Any worker may have run a victim: its connection may be shared.
+        closed = [record for record in failed if record.is_kept and record.outcome is not Outcome.VICTIM]
+        assert all(record.worker in workers for record in closed), found
         assert len(self.begun(failed)) <= len(workers), found
         # A worker may hold a connection of each client that has not sent its request yet. Whether more
         # were lost in the queue is what the counters of the server show.
@@ -171,6 +174,8 @@ class Journal:
                 if names_worker:  # and the version of the application, where it has one
                     pid, _, version = answer.body.decode().strip().partition(" ")
                     connection.worker = int(pid)
+            elif answer.status in (502, 504) and says_close:
+                outcome = Outcome.VICTIM
             problem = "" if outcome is Outcome.ANSWERED else repr(answer)
         except (Ended, OSError) as error:
             outcome, problem = _failure(error, connection, time.monotonic() - begun), repr(error)

@@ -12,6 +12,7 @@
 
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ use crate::shared::socket_name::SocketName;
 const IPV4: u8 = 4;
 const IPV6: u8 = 6;
 const UNIX: u8 = 1;
+/// Where the index of the listener is.
+const LISTENER: Range<usize> = 12..14;
 
 /// Two readings of the same clock at the same moment: [`Instant`] means something only in the process that has read it.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +81,14 @@ fn put(rest: &mut &mut [u8], bytes: &[u8]) -> Option<()> {
     to.copy_from_slice(bytes);
     *rest = behind;
     Some(())
+}
+
+/// Takes the index of the listener out of what [`encode`] has written: in another server, it may be that of another
+/// listener.
+pub fn forget_listener(facts: &mut [u8]) {
+    if let Some(index) = facts.get_mut(LISTENER) {
+        index.copy_from_slice(&ConnInfo::UNKNOWN_LISTENER.to_ne_bytes());
+    }
 }
 
 /// Reads what [`encode`] has written; `None` if it is anything else.

@@ -66,7 +66,7 @@ pub struct ConnInfo {
     pub local: SocketName,
     /// What the peer, a proxy, has announced instead of these two (PROXY protocol).
     pub proxied: Option<Arc<ProxiedAddresses>>,
-    /// The index of that listener.
+    /// The index of that listener, or [`ConnInfo::UNKNOWN_LISTENER`].
     pub listener: u16,
     /// When the connection was accepted.
     pub accepted: Instant,
@@ -77,6 +77,9 @@ pub struct ConnInfo {
 }
 
 impl ConnInfo {
+    /// The listener of a connection that another server has accepted.
+    pub const UNKNOWN_LISTENER: u16 = u16::MAX;
+
     /// A connection that has just been accepted, by the first listener.
     pub fn new(peer: SocketName, local: SocketName, accepted: Instant) -> Self {
         Self { peer, local, proxied: None, listener: 0, accepted, served: 0, tls: None }

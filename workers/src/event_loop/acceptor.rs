@@ -274,6 +274,11 @@ impl Acceptor {
         self.header.state() == ServerState::Stopping
     }
 
+    /// Whether the idle connections of the server end with it.
+    pub(super) fn ends_connections(&self) -> bool {
+        self.is_server_stopping() && !self.header.passes_connections()
+    }
+
     /// Whether what the clients in this queue have sent was dropped, so that they will retransmit it.
     pub(super) fn is_queue_closed(&self, index: usize) -> bool {
         self.listeners.get(index).is_some_and(|it| fd::is_queue_closed(it.socket.as_fd()))

@@ -259,7 +259,8 @@ impl<'a, A: Application> EventLoop<'a, A> {
             let clock = &self.context.clock;
             let busy = clock.monotonic().saturating_sub(self.context.woke);
             let requests = self.context.sequence - began;
-            sharing.measure(busy, u32::try_from(requests).unwrap_or(u32::MAX), clock);
+            let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+            sharing.measure(busy, requests, self.clients.table.len(), clock);
         }
         self.context.flush_access_log();
         if let Some(files) = &mut self.context.files {
@@ -474,7 +475,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
     /// to drain.
     fn follow_command(&mut self) {
         self.poll_command();
-        let is_last = self.acceptor.is_server_stopping();
+        let is_last = self.acceptor.ends_connections();
         match self.phase {
             Phase::Serving | Phase::LameDuck => return,
             Phase::Draining { cause, .. } => {

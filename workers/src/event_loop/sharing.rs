@@ -8,7 +8,7 @@ mod leaving;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -26,7 +26,7 @@ use crate::event_loop::poller::{Interest, Poller};
 use crate::process::fork_guard::GuardedFd;
 use crate::settings::KeepaliveMode;
 use crate::shared::connection_table::holdings::{Claim, Holdings, Installed};
-use crate::shared::connection_table::message::{self, Kind, MESSAGE_BYTES};
+use crate::shared::connection_table::message::{self, Kind, MAX_KEYS, MESSAGE_BYTES};
 use crate::shared::connection_table::{
     ConnectionTable, FACT_BYTES, Life, Member, PlaceKey, Record,
 };
@@ -42,6 +42,9 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// How many connections are served at once because something has arrived while they were released.
 const ROUNDS: usize = 4;
+/// How many connections are offered in one message: as many as the supervisor sends at once.
+const OFFERED_AT_ONCE: usize = 64;
+const _: () = assert!(OFFERED_AT_ONCE <= MAX_KEYS);
 /// The bit that tells the keys of shared connections from tokens.
 const PLACE_BIT: u64 = 1 << 31;
 
@@ -117,7 +120,7 @@ impl Sharing {
         let member = Member::worker(number).ok_or(io::ErrorKind::InvalidInput)?;
         let mailbox = GuardedFd::new(mailbox);
         poller.add(&mailbox, MAILBOX_KEY, Interest::Read)?;
-        let speed = if table.is_member_slow(number) { Speed::Slow } else { Speed::Fast };
+        let speed = if table.is_slot_slow(number) { Speed::Slow } else { Speed::Fast };
         Ok(Self {
             table,
             number,
@@ -142,6 +145,7 @@ impl Sharing {
     /// Whether connections are shared at the moment.
     fn is_on(&self) -> bool {
         self.membership == Membership::Member
+            && self.table.has_others(self.number)
             && match self.mode {
                 KeepaliveMode::Sticky => false,
                 KeepaliveMode::Shared => true,
@@ -154,8 +158,14 @@ impl Sharing {
         (self.holdings.len() as u64) < fd::descriptor_limit() / 2
     }
 
-    /// A turn has ended: it began `requests`, and worked for `busy`.
-    pub(super) fn measure(&mut self, busy: Duration, requests: u32, clock: &Clock) {
+    /// Tells the others how many connections this worker has for itself.
+    fn count_own(&self, clients: usize) {
+        self.table.set_own(self.number, u32::try_from(clients).unwrap_or(u32::MAX));
+    }
+
+    /// A turn has ended: it began `requests`, and worked for `busy`. The worker has `clients` now.
+    pub(super) fn measure(&mut self, busy: Duration, requests: u32, clients: usize, clock: &Clock) {
+        self.count_own(clients);
         if let Some(speed) = self.service_time.turn(busy, requests, clock.monotonic()) {
             self.table.set_slow(self.number, speed == Speed::Slow);
         }
@@ -218,13 +228,8 @@ impl Sharing {
         has_arrived
     }
 
-    /// Allocates a place for a connection of this worker, and sends its descriptor to the supervisor.
-    fn offer(
-        &mut self,
-        socket: BorrowedFd<'_>,
-        info: &ConnInfo,
-        clock: &Clock,
-    ) -> Option<ClaimedPlace> {
+    /// Allocates a place for a connection of this worker, and records there what whoever serves it next has to know.
+    fn prepare(&mut self, info: &ConnInfo, clock: &Clock) -> Option<ClaimedPlace> {
         if !self.has_room() || info.tls.is_some() {
             return None;
         }
@@ -232,17 +237,23 @@ impl Sharing {
         let key = self.table.allocate(self.member, self.random >> 8)?;
         let record = self.table.record(key.index)?;
         record.set_used_at(clock.monotonic());
-        let offer = message::encode(Kind::Offer, &[key]);
-        let offered = store_facts(record, info, clock)
-            && self.mailbox().is_some_and(|mailbox| {
-                send_datagram(mailbox, &offer, &[socket.as_raw_fd()]).is_ok()
-            });
-        if !offered {
-            // EAGAIN, ETOOMANYREFS, or a name that is too long: the connection stays with this worker.
+        if !store_facts(record, info, clock) {
             self.table.free(key);
             return None;
         }
         Some(ClaimedPlace { key, record, member: self.member })
+    }
+
+    /// Sends the descriptors of prepared connections to the supervisor, and returns whether that was possible. If not
+    /// (EAGAIN, ETOOMANYREFS), they stay with this worker.
+    fn offer(&self, keys: &[PlaceKey], sockets: &[RawFd]) -> bool {
+        let offer = message::encode(Kind::Offer, keys);
+        let is_sent =
+            self.mailbox().is_some_and(|mailbox| send_datagram(mailbox, &offer, sockets).is_ok());
+        if !is_sent {
+            keys.iter().for_each(|key| self.table.free(*key));
+        }
+        is_sent
     }
 
     /// Holds a descriptor that the supervisor has sent.
@@ -383,29 +394,55 @@ impl<A: Application> EventLoop<'_, A> {
         let is_on = sharing.is_on();
         if client.place().is_none() {
             let is_kept = client.conn().info().served > 0 && client.is_shareable();
-            return is_on && is_kept && self.share(token);
+            return is_on && is_kept && self.share(&[token]);
         }
-        let has_left = matches!(sharing.membership, Membership::Left | Membership::Abandoned);
-        if is_on || has_left {
+        sharing.count_own(self.clients.table.len());
+        let stays_shared = match sharing.membership {
+            Membership::Member => is_on || !sharing.table.may_own_more(sharing.number),
+            Membership::Left | Membership::Abandoned => true,
+            Membership::Last => false,
+        };
+        if stays_shared {
             return self.release(token);
         }
         self.unshare(token);
         false
     }
 
-    /// Shares an idle connection of this worker. Returns whether it has left the table of clients.
-    fn share(&mut self, token: Token) -> bool {
+    /// Shares idle connections of this worker, at most [`MAX_KEYS`], and returns whether that was possible. Then they have
+    /// left the table of clients.
+    fn share(&mut self, tokens: &[Token]) -> bool {
         let Some(sharing) = &mut self.clients.sharing else { return false };
-        let Some(client) = self.clients.table.get_mut(token) else { return false };
-        let Some(place) = sharing.offer(client.socket(), client.conn().info(), &self.context.clock)
-        else {
+        let (mut places, mut keys, mut sockets) = (Vec::new(), Vec::new(), Vec::new());
+        for token in tokens {
+            let Some(client) = self.clients.table.get(*token) else { continue };
+            let Some(place) = sharing.prepare(client.conn().info(), &self.context.clock) else {
+                continue;
+            };
+            keys.push(place.key);
+            sockets.push(client.socket().as_raw_fd());
+            places.push((*token, place));
+        }
+        if places.is_empty() || !sharing.offer(&keys, &sockets) {
             return false;
-        };
+        }
+        for (token, place) in places {
+            self.release_first(token, place);
+        }
+        true
+    }
+
+    /// Releases a connection that was offered just now.
+    fn release_first(&mut self, token: Token, place: ClaimedPlace) {
+        let Some(sharing) = &mut self.clients.sharing else { return };
+        let Some(client) = self.clients.table.get_mut(token) else { return };
         if let Some(stale) = sharing.holdings.lend_new(place.key) {
             sharing.close_stale(stale, &self.poller);
         }
         client.set_place(place);
-        self.release(token)
+        if !self.release(token) {
+            self.serve_once(token, false); // It cannot be watched, and is closed.
+        }
     }
 
     /// Releases a shared connection that is idle, and looks whether something has arrived meanwhile.
@@ -463,22 +500,20 @@ impl<A: Application> EventLoop<'_, A> {
         }
     }
 
-    /// Shares all idle connections of this worker.
+    /// Shares all idle connections of this worker, as far as there is room.
     fn share_idle(&mut self) {
         let tokens: Vec<Token> = self.clients.table.tokens().collect();
-        for token in tokens {
-            let is_shareable = self.clients.table.get(token).is_some_and(|client| {
+        let is_shareable = |token: &Token| {
+            self.clients.table.get(*token).is_some_and(|client| {
                 client.is_shareable() && client.watched() == Some(Interest::Read)
-            });
-            if is_shareable && !self.share(token) && !self.is_watched(token) {
-                // ENOSPC or ENOMEM. It is watched as before, or closed.
-                self.serve(token, false);
+            })
+        };
+        let idle: Vec<Token> = tokens.into_iter().filter(is_shareable).collect();
+        for tokens in idle.chunks(OFFERED_AT_ONCE) {
+            if !self.share(tokens) {
+                return;
             }
         }
-    }
-
-    fn is_watched(&self, token: Token) -> bool {
-        self.clients.table.get(token).is_none_or(|client| client.watched().is_some())
     }
 
     /// From time to time: closes descriptors of connections that are gone and connections that have been idle for too

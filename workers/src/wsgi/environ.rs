@@ -19,7 +19,7 @@ use super::names::{Keys, KnownFields, Treatment, key_text};
 use super::request_id::{self, RequestIds};
 use super::timeout::Timeout;
 use crate::application::{Request, RequestBody};
-use crate::connection::TlsInfo;
+use crate::connection::{ConnInfo, TlsInfo};
 use crate::http::{Framing, Version};
 use crate::settings::Settings;
 use crate::shared::path_info::{below_root, percent_decoded};
@@ -104,7 +104,7 @@ impl Environs {
         request: &mut Request<'_>,
         ids: &mut RequestIds,
     ) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyString>)> {
-        let environ = self.template(py, request)?.bind(py).copy()?;
+        let environ = self.copy_template(py, request.conn)?;
         self.set_request_line(py, &environ, request)?;
         self.set_peer(py, &environ, request.conn.source())?;
         if request.conn.proxied.is_some() {
@@ -166,26 +166,40 @@ impl Environs {
         environ.set_item(&self.keys.content_length, PyString::new(py, digits.format(length)))
     }
 
-    /// Returns the template of the request's listener, which its first request creates.
-    fn template(&mut self, py: Python<'_>, request: &Request<'_>) -> PyResult<&Py<PyDict>> {
-        let index = usize::from(request.conn.listener);
+    /// Returns a copy of the template of the request's listener, which its first request creates.
+    fn copy_template<'py>(
+        &mut self,
+        py: Python<'py>,
+        conn: &ConnInfo,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        if conn.listener == ConnInfo::UNKNOWN_LISTENER {
+            return self.new_template(py, &conn.local);
+        }
+        let index = usize::from(conn.listener);
         if index >= self.templates.len() {
             self.templates.resize_with(index + 1, || None);
         }
-        let template_slot = &mut self.templates[index];
-        let template = match template_slot.take() {
-            Some(template) => template,
-            None => {
-                let template = self.base.bind(py).copy()?;
-                if let SocketName::Inet(address) = &request.conn.local {
-                    template.set_item(&self.keys.server_name, server_name(address.ip()))?;
-                    template.set_item(&self.keys.server_port, address.port().to_string())?;
-                    template.set_item(&self.keys.remote_port, "")?;
-                }
-                template.unbind()
-            }
-        };
-        Ok(template_slot.insert(template))
+        if let Some(template) = &self.templates[index] {
+            return template.bind(py).copy();
+        }
+        let template = self.new_template(py, &conn.local)?;
+        self.templates[index] = Some(template.clone().unbind());
+        template.copy()
+    }
+
+    /// Creates the template of a listener with this name.
+    fn new_template<'py>(
+        &self,
+        py: Python<'py>,
+        local: &SocketName,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let template = self.base.bind(py).copy()?;
+        if let SocketName::Inet(address) = local {
+            template.set_item(&self.keys.server_name, server_name(address.ip()))?;
+            template.set_item(&self.keys.server_port, address.port().to_string())?;
+            template.set_item(&self.keys.remote_port, "")?;
+        }
+        Ok(template)
     }
 
     /// Sets method, the forms of the target, and version, where they differ from the template.

@@ -6,6 +6,7 @@
 //! | event | sets |
 //! |---|---|
 //! | a member offers a connection | it joins the sets of all other members |
+//! | a connection comes from the server before this one | it joins the sets of all members |
 //! | a worker starts | everything that is held joins its set |
 //! | a worker dies | its set is dropped |
 //! | a message was sent | its places leave the set |
@@ -13,9 +14,7 @@
 use std::collections::BTreeSet;
 
 use super::PlaceKey;
-
-/// The maximum number of members of a group: a slot has two workers while one replaces the other.
-pub const MAX_MEMBERS: usize = 2 * super::GROUP_SIZE as usize;
+use super::header::MAX_MEMBERS;
 
 /// See the module. Members are known by their numbers.
 #[derive(Default)]
@@ -49,6 +48,13 @@ impl Distribution {
                 }
             }
         }
+    }
+
+    /// The supervisor has a connection that no member has.
+    pub fn offer_to_all(&mut self, key: PlaceKey) {
+        self.members.iter_mut().flatten().for_each(|unsent| {
+            unsent.insert(key.index);
+        });
     }
 
     /// The next places whose connections this member has to get, at most `count`.
@@ -94,6 +100,16 @@ mod tests {
         assert!(!distribution.has_unsent(2), "no member");
         distribution.sent(0, &[9]);
         assert_eq!([0, 15].map(|number| distribution.has_unsent(number)), [false, true]);
+    }
+
+    #[test]
+    fn a_connection_of_the_supervisor_goes_to_all_members() {
+        let mut distribution = Distribution::default();
+        for number in [0, 15] {
+            distribution.join(number, [].into_iter());
+        }
+        distribution.offer_to_all(key(9));
+        assert_eq!([0, 1, 15].map(|number| distribution.has_unsent(number)), [true, false, true]);
     }
 
     #[test]

@@ -74,6 +74,7 @@ pub mod record;
 mod simulation;
 mod table;
 
+pub use header::{GROUP_SIZE, MAX_MEMBERS};
 pub use place::{Life, Member, NotClaimed, Place, PlaceGeneration};
 pub use record::{FACT_BYTES, FactsTooLong, Record};
-pub use table::{ConnectionTable, GROUP_SIZE, MAX_PLACES, PlaceKey};
+pub use table::{ConnectionTable, MAX_PLACES, PlaceKey};

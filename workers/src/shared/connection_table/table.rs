@@ -7,9 +7,6 @@ use super::place::{Life, Member, PlaceGeneration};
 use super::record::Record;
 use crate::shared::shared_memory::Mapping;
 
-/// The maximum number of workers that share connections with each other. The descriptors that the workers of a group
-/// hold, and the cost of sharing a connection, grow with it, while the gain hardly does.
-pub const GROUP_SIZE: u8 = 8;
 /// The maximum number of places of a table. Memory is used only for those that are, or were, in use.
 pub const MAX_PLACES: u32 = 1 << 16;
 
@@ -118,20 +115,48 @@ impl ConnectionTable {
         u32::try_from(end).unwrap_or(u32::MAX).min(self.place_count)
     }
 
-    /// Whether the application is slow for any member, so that all members share their connections. The flag is common
-    /// to all: a new worker that has not measured anything yet would otherwise take connections for itself.
+    /// Whether the application is slow for any member that serves, so that all members share their connections. The
+    /// flag is common to all: a new worker that has not measured anything yet would otherwise take connections for
+    /// itself.
     pub fn is_slow(&self) -> bool {
         self.header().is_slow()
     }
 
-    /// Whether this member has called the application slow.
-    pub fn is_member_slow(&self, number: u8) -> bool {
-        self.header().is_member_slow(number)
+    /// Whether this member, or the one before it in its slot, has called the application slow.
+    pub fn is_slot_slow(&self, number: u8) -> bool {
+        self.header().is_slot_slow(number)
     }
 
-    /// Called by a member, and by the supervisor for one whose place is given up. A replacement inherits the bit.
+    /// Called by a member. The next member of its slot inherits what it has called the application.
     pub fn set_slow(&self, number: u8, is_slow: bool) {
         self.header().set_slow(number, is_slow);
+    }
+
+    /// Called by the supervisor: the slot of this member has a worker.
+    pub fn add_slot(&self, number: u8) {
+        self.header().add_slot(number);
+    }
+
+    /// Whether the group has another slot: without, there is nobody to share connections with. A slot whose worker has
+    /// just died counts, because another one follows.
+    pub fn has_others(&self, number: u8) -> bool {
+        self.header().has_others(number)
+    }
+
+    /// Called by the supervisor: this member serves, or does not serve any more.
+    pub fn set_serving(&self, number: u8, is_serving: bool) {
+        self.header().set_serving(number, is_serving);
+    }
+
+    /// Called by a member: it has this number of connections for itself alone.
+    pub fn set_own(&self, number: u8, count: u32) {
+        self.header().set_own(number, count);
+    }
+
+    /// Whether this member has at most one connection more than the mean of all that serve. If one had many more than
+    /// the others, its clients would wait for each other while the others are idle.
+    pub fn may_own_more(&self, number: u8) -> bool {
+        self.header().may_own_more(number)
     }
 
     /// Frees all places without a trace, as far as the generation. The simulation uses one table for many runs.
@@ -212,15 +237,62 @@ mod tests {
     }
 
     #[test]
-    fn the_application_is_slow_as_long_as_one_member_says_so() {
+    fn the_application_is_slow_as_long_as_one_member_that_serves_says_so() {
         let table = ConnectionTable::create(1).unwrap();
         assert!(!table.is_slow());
-        table.set_slow(0, true);
-        table.set_slow(15, true);
+        for number in [0, 15] {
+            table.set_serving(number, true);
+            table.set_slow(number, true);
+        }
         table.set_slow(0, false);
         assert!(table.is_slow());
         table.set_slow(15, false);
         assert!(!table.is_slow());
+    }
+
+    #[test]
+    fn the_next_member_of_a_slot_inherits_the_verdict() {
+        let table = ConnectionTable::create(1).unwrap();
+        table.set_serving(2, true);
+        table.set_slow(2, true);
+        table.set_serving(2, false);
+        assert!(!table.is_slow(), "nobody serves in this slot");
+        assert!(table.is_slot_slow(3));
+        table.set_serving(3, true);
+        assert!(table.is_slow());
+        assert!(!table.is_slot_slow(1) && !table.is_slot_slow(4));
+    }
+
+    #[test]
+    fn only_another_slot_makes_others() {
+        let table = ConnectionTable::create(1).unwrap();
+        table.add_slot(2);
+        table.add_slot(3);
+        assert!(!table.has_others(2) && !table.has_others(3));
+        table.add_slot(5);
+        assert!(table.has_others(3) && table.has_others(4));
+    }
+
+    #[test]
+    fn a_member_may_own_one_connection_more_than_the_mean() {
+        let table = ConnectionTable::create(1).unwrap();
+        let own = |counts: [u32; 4]| {
+            for (number, count) in (0..).zip(counts) {
+                table.set_serving(number, true);
+                table.set_own(number, count);
+            }
+            table.may_own_more(1)
+        };
+        assert!(own([0, 0, 0, 0]));
+        assert!(own([0, 1, 0, 0]));
+        assert!(!own([0, 2, 0, 0]));
+        assert!(own([2, 2, 0, 0]));
+        assert!(own([8, 9, 8, 8]));
+        assert!(!own([8, 10, 8, 8]));
+        table.set_serving(0, false);
+        assert!(!own([8, 12, 8, 8]));
+        (0..4).for_each(|number| table.set_serving(number, number == 1));
+        assert!(table.may_own_more(1), "it is alone");
     }
 
     #[test]

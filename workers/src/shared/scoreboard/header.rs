@@ -15,6 +15,7 @@ pub struct Header {
     generation: AtomicU32,
     worker_count: AtomicU32,
     shares_listeners: AtomicU32,
+    passes_connections: AtomicU32,
     drain_deadline: Moment,
     /// The counters of the supervisor itself.
     pub counters: Counters,
@@ -29,6 +30,7 @@ impl Header {
             generation: AtomicU32::new(0),
             worker_count: AtomicU32::new(0),
             shares_listeners: AtomicU32::new(0),
+            passes_connections: AtomicU32::new(0),
             drain_deadline: Moment::none(),
             counters: Counters::new(),
             quarantine: QuarantineTable::new(),
@@ -79,6 +81,16 @@ impl Header {
     /// Called by the supervisor.
     pub fn set_shares_listeners(&self, is_shared: bool) {
         self.shares_listeners.store(u32::from(is_shared), Ordering::Relaxed);
+    }
+
+    /// Whether the server stops after an upgrade, and the connections that clients keep go on in its successor.
+    pub fn passes_connections(&self) -> bool {
+        self.passes_connections.load(Ordering::Relaxed) != 0
+    }
+
+    /// Called by the supervisor, before it stops.
+    pub fn set_passes_connections(&self, passes: bool) {
+        self.passes_connections.store(u32::from(passes), Ordering::Relaxed);
     }
 
     /// When draining workers have to have exited at the latest (CLOCK_MONOTONIC since boot).

@@ -254,7 +254,7 @@ fn a_worker_inherits_only_its_own_descriptors_and_signals() {
     });
     for slot in 0..2 {
         let line = server.wait_for(&["app.inherited"]);
-        let expected = "excess=0 nonblocking=3 caught=0 ignored=0 blocked=0 leads_group=1 notify=0";
+        let expected = "excess=0 nonblocking=4 caught=0 ignored=0 blocked=0 leads_group=1 notify=0";
         assert!(line.contains(expected), "{slot}: {line}");
         assert!(line.contains("test: w"), "{line}");
     }

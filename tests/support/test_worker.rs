@@ -51,6 +51,7 @@ pub(crate) fn serve(init: &WorkerInit, ignores_stops: bool) -> WorkerExit {
 pub(crate) fn log_inheritance(init: &WorkerInit) {
     let mut given: Vec<BorrowedFd<'_>> = vec![init.control_fd.as_fd(), init.doorbell.as_fd()];
     given.extend(init.listeners.iter().map(|listener| listener.socket.as_fd()));
+    given.extend(init.group.iter().map(|group| group.mailbox.as_fd()));
     let optional = [
         init.access_log.is_some(),
         init.log.as_fd().is_some(),

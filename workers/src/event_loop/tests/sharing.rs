@@ -30,10 +30,22 @@ struct Others {
 
 impl Others {
     fn of<A: Application>(app: &mut A) -> (EventLoop<'_, A>, Self) {
+        Self::among(app, KeepaliveMode::Shared, &[ME, OTHER])
+    }
+
+    fn among<'app, A: Application>(
+        app: &'app mut A,
+        mode: KeepaliveMode,
+        members: &[u8],
+    ) -> (EventLoop<'app, A>, Self) {
         let table = ConnectionTable::create(PLACES).unwrap();
+        for number in members {
+            table.add_slot(*number);
+            table.set_serving(*number, true);
+        }
         let (mailbox, worker_mailbox) = datagram_pair().unwrap();
         let (event_loop, around) = Surroundings::with(app, |init| {
-            init.settings.keepalive_mode = KeepaliveMode::Shared;
+            init.settings.keepalive_mode = mode;
             let mailbox = worker_mailbox;
             init.group = Some(GroupMembership { table, index: 0, number: ME, mailbox });
         });
@@ -320,5 +332,36 @@ fn a_worker_that_drains_waits_for_room_to_share_its_connections() {
     while matches!(receive_datagram(full, &mut [0], &mut Vec::new()), Datagram::Received(_)) {}
     while !event_loop.turn().unwrap() {}
     assert_eq!(others.table.len(), 3, "all are shared before it exits");
-    assert_eq!(others.kinds().len(), 4, "three offers and the Leave");
+    let sent = others.sent();
+    let counts = sent.iter().map(|(kind, keys, sockets)| (*kind, keys.len(), sockets.len()));
+    assert_eq!(counts.collect::<Vec<_>>(), [(Kind::Leave, 0, 0), (Kind::Offer, 3, 3)]);
+}
+
+#[test]
+fn a_single_worker_shares_nothing_until_it_leaves() {
+    let mut app = app(2);
+    let (mut event_loop, others) = Others::among(&mut app, KeepaliveMode::Shared, &[ME]);
+    let _client = others.around.request("/");
+    let counters = &others.around.entry.counters;
+    turn_until(&mut event_loop, || counters.get(Counter::RespDone) == 1);
+    assert_eq!((event_loop.clients.table.len(), others.table.len()), (1, 0));
+    others.around.command(Command::Drain);
+    while !event_loop.turn().unwrap() {}
+    assert_eq!((others.kinds(), others.table.len()), (vec![Kind::Offer, Kind::Leave], 1));
+}
+
+#[test]
+fn a_fast_application_gets_its_connections_back_evenly() {
+    let mut app = app(2);
+    let (mut event_loop, others) = Others::among(&mut app, KeepaliveMode::Auto, &[ME, OTHER]);
+    let mut clients: Vec<_> = (0..4).map(|_| others.share()).collect();
+    let counters = &others.around.entry.counters;
+    for (number, (_, client)) in (1..).zip(&mut clients) {
+        client.write_all(&request("/")).unwrap();
+        turn_until(&mut event_loop, || counters.get(Counter::RespDone) == number);
+    }
+    // The other worker has none. With one of its own, this one is one above the mean.
+    let lives = clients.iter().map(|(key, _)| others.table.record(key.index).unwrap().place.read());
+    let shared = lives.filter(|(_, life)| *life == Life::Idle).count();
+    assert_eq!((event_loop.clients.table.len(), shared), (2, 2));
 }

@@ -311,6 +311,7 @@ def test_the_old_server_goes_on_whatever_is_wrong_with_the_new_one(serve, shop, 
     binds = ["127.0.0.1:0", f"unix:{path}"]
     command = [str(program), "-m", "arctos"]
     directory = shop("one")
+    options += ["--keepalive-mode", "sticky"]  # so that the supervisor holds none of the clients' connections
     server = serve("shop:app", *options, workers=None, bind=binds, command=command, cwd=directory)
     pids, open_before = sorted(server.worker_pids()), descriptors(server.pid)
 

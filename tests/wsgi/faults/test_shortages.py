@@ -255,5 +255,8 @@ def test_a_worker_that_leaves_waits_for_the_disk(serve, connect, tmp_path, numbe
                 pass
         answer = wire.response()
         assert answer.is_whole and answer.body == content
-        assert wire.is_closed()
+        if number == signal.SIGHUP:
+            assert has_left(leaver, wire.get("/slow?ms=0").response())
+        else:
+            assert wire.is_closed()
     server.wait_for("server.stopped" if number == signal.SIGTERM else "reload.done")

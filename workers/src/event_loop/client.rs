@@ -468,6 +468,15 @@ impl<B: AppBody> Client<B> {
         is_own && self.is_idle() && !self.awaits_proxy_header()
     }
 
+    /// The last byte of a response was sent: from now on, a shared connection counts as idle.
+    #[inline]
+    pub(super) fn show_answered(&self, monotonic: Duration) {
+        if let Some(place) = &self.shared {
+            place.record.set_used_at(monotonic);
+            place.show(Progress::Answered);
+        }
+    }
+
     /// Shows the progress of a shared connection to whoever takes over from this worker if it dies.
     #[inline]
     pub(super) fn show(&self, progress: Progress) {

@@ -50,6 +50,12 @@ impl Deadlines {
         self.queues[timer as usize].is_set(token)
     }
 
+    /// Since when a deadline of this kind runs.
+    pub fn since(&self, timer: Timer, token: Token) -> Option<Instant> {
+        let queue = &self.queues[timer as usize];
+        queue.is_set(token).then(|| queue.node(Link::to(token)).at - queue.duration)
+    }
+
     /// The earliest deadline of all.
     pub fn next(&self) -> Option<Instant> {
         self.earliest().map(|(_, node)| node.at)

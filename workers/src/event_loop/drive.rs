@@ -494,7 +494,7 @@ fn finish<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>, has_m
     conn.finish(&context.entry.counters);
     if !has_more && client.is_idle() {
         // Before the iterable is closed, which may take long.
-        client.show(Progress::Answered);
+        client.show_answered(context.clock.monotonic());
     }
     close_reply(context, client);
     if let Some(memory) = client.conn_mut().write_buffer().reclaim()

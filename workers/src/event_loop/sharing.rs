@@ -229,14 +229,22 @@ impl Sharing {
     }
 
     /// Allocates a place for a connection of this worker, and records there what whoever serves it next has to know.
-    fn prepare(&mut self, info: &ConnInfo, clock: &Clock) -> Option<ClaimedPlace> {
+    /// It has been idle since then, or was answered just now.
+    fn prepare(
+        &mut self,
+        info: &ConnInfo,
+        idle_since: Option<Instant>,
+        clock: &Clock,
+    ) -> Option<ClaimedPlace> {
         if !self.has_room() || info.tls.is_some() {
             return None;
         }
         self.random = self.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let key = self.table.allocate(self.member, self.random >> 8)?;
         let record = self.table.record(key.index)?;
-        record.set_used_at(clock.monotonic());
+        let idle =
+            idle_since.map_or(Duration::ZERO, |since| clock.now().saturating_duration_since(since));
+        record.set_used_at(clock.monotonic().saturating_sub(idle));
         if !store_facts(record, info, clock) {
             self.table.free(key);
             return None;
@@ -413,12 +421,15 @@ impl<A: Application> EventLoop<'_, A> {
     /// left the table of clients.
     fn share(&mut self, tokens: &[Token]) -> bool {
         let Some(sharing) = &mut self.clients.sharing else { return false };
+        if sharing.holdings.len() >= self.clients.limit {
+            return false;
+        }
         let (mut places, mut keys, mut sockets) = (Vec::new(), Vec::new(), Vec::new());
         for token in tokens {
             let Some(client) = self.clients.table.get(*token) else { continue };
-            let Some(place) = sharing.prepare(client.conn().info(), &self.context.clock) else {
-                continue;
-            };
+            let idle_since = self.clients.deadlines.since(Timer::KeepAlive, *token);
+            let prepared = sharing.prepare(client.conn().info(), idle_since, &self.context.clock);
+            let Some(place) = prepared else { continue };
             keys.push(place.key);
             sockets.push(client.socket().as_raw_fd());
             places.push((*token, place));
@@ -452,7 +463,6 @@ impl<A: Application> EventLoop<'_, A> {
         let Some(ClaimedPlace { key, record, .. }) = client.place() else { return false };
         let (key, record) = (*key, *record);
         // From here on the connection counts as idle, whatever happens to this worker.
-        record.set_used_at(self.context.clock.monotonic());
         record.place.advance(key.generation, Life::Claimed(sharing.member));
         let is_member = sharing.membership == Membership::Member;
         if is_member && client.watch(&self.poller, event_key(key), Interest::Shared).is_err() {

@@ -365,3 +365,50 @@ fn a_fast_application_gets_its_connections_back_evenly() {
     let shared = lives.filter(|(_, life)| *life == Life::Idle).count();
     assert_eq!((event_loop.clients.table.len(), shared), (2, 2));
 }
+
+#[test]
+fn a_connection_does_not_become_younger_when_it_is_passed_on() {
+    const IDLE: Duration = Duration::from_secs(60);
+    let mut app = app(2);
+    let (mut event_loop, others) = Others::among(&mut app, KeepaliveMode::Auto, &[ME, OTHER]);
+    let _client = others.around.request("/");
+    let counters = &others.around.entry.counters;
+    turn_until(&mut event_loop, || counters.get(Counter::RespDone) == 1);
+    event_loop.context.clock.pass(IDLE);
+    others.around.command(Command::Drain);
+    while !event_loop.turn().unwrap() {}
+    let used_at = others.table.record(0).unwrap().used_at();
+    let idle = event_loop.context.clock.monotonic() - used_at;
+    assert!(idle >= IDLE, "{idle:?}");
+}
+
+#[test]
+fn a_look_at_a_connection_is_no_use_of_it() {
+    let mut app = app(2);
+    let (mut event_loop, others) = Others::of(&mut app);
+    let (key, mut client) = others.share();
+    let used_at = || others.table.record(key.index).unwrap().used_at();
+    let shared_at = used_at();
+    others.look(&[key]);
+    event_loop.turn().unwrap();
+    assert_eq!(used_at(), shared_at);
+    client.write_all(&request("/")).unwrap();
+    let counters = &others.around.entry.counters;
+    turn_until(&mut event_loop, || counters.get(Counter::RespDone) == 1);
+    assert!(used_at() > shared_at);
+}
+
+#[test]
+fn idle_connections_of_others_count_against_the_limit() {
+    let mut app = app(2);
+    let (mut event_loop, others) = Others::of(&mut app);
+    let clients: Vec<_> = (0..2).map(|_| others.share()).collect();
+    for _ in &clients {
+        event_loop.turn().unwrap(); // installs one
+    }
+    event_loop.clients.limit = clients.len();
+    let _client = others.around.request("/");
+    let counters = &others.around.entry.counters;
+    turn_until(&mut event_loop, || counters.get(Counter::RespDone) == 1);
+    assert_eq!(others.table.len(), 2, "the third one is not shared");
+}

@@ -76,6 +76,7 @@ CASES = {
 # Cases that compare arctos with itself, or that have their own program.
 OTHER_CASES = {
     "access-log": "hello with an access log against hello without",
+    "sharing": "hello and browser with two workers that may share connections against two that do not",
     "metrics": "hello with metrics sent and shown against hello without, and instructions of the worker",
     "micro": "cargo bench: the cost of a count and of a flush",
 }

@@ -2,8 +2,8 @@
 
 | row | fault | nothing is lost, except |
 |---|---|---|
-| F1 | kill -9 of one worker | the request it ran, and what was sent on its connections; counters exact to 1 |
-| F2 | kill -9 of all workers | as F1 for each; no connection is refused |
+| F1 | kill -9 of one worker | the request it ran, and what was sent on connections that it has not shared; counters exact to 1 |
+| F2 | kill -9 of all workers | as F1 for each; no connection is refused, and no shared one that is idle is closed |
 | F3 | SIGSTOP of a worker, for 5 s and forever | its own connections wait, or it is killed, as F1 |
 | F4 | `while True`, a C loop that holds the GIL, a deadlock | that request; the log has it and the stack |
 | F5 | HUP: new code raises, hangs or crashes at import | nothing; same pids; one traceback; the next HUP works |
@@ -26,7 +26,7 @@
 | F22 | a worker overwrites its own counters | the metrics of that slot until it is replaced |
 | F23 | two supervisors on one port | the second exits 1, unless `--reuse-port` |
 | F24 | USR2 with a broken new program | nothing; the old one goes on |
-| F25 | all workers reach `--max-requests` together | nothing; never fewer ready than wanted |
+| F25 | all workers reach `--max-requests` together | nothing, not even an idle connection; never fewer ready than wanted |
 | F26 | requests crash their workers repeatedly | as F1 for each; no client waits for a backoff |
 | F27 | HUP, WINCH, scale, recycle and upgrade in any order at any time | nothing |
 | F28 | no memory for sockets, no descriptors in the system (accept, send, receive) | the request whose call failed, or an idle connection |
@@ -61,10 +61,12 @@ TESTS = {
         DEATHS + "kill_9_of_a_worker_fails_only_requests_on_its_own_connections",
         LOAD + "with_workers_killed_in_requests_every_request_is_accounted_for",
         LOAD + "each_worker_killed_at_any_moment_loses_at_most_one_count",
+        OUTLIVE + "kill_9_costs_the_request_that_ran_and_its_client_gets_502",
     ],
     "F2": [
         WORKERS + "killed_workers_cost_their_own_requests_and_are_counted",
         DEATHS + "kill_9_of_all_workers_never_refuses_a_connection",
+        OUTLIVE + "a_storm_of_kills_executes_nothing_twice_and_closes_nothing_idle",
     ],
     "F3": [
         WORKERS + "a_worker_that_is_stopped_for_a_while_loses_nothing",
@@ -162,6 +164,7 @@ TESTS = {
     ],
     "F25": [
         SUPERVISOR + "workers_due_for_recycling_together_are_replaced_one_by_one",
+        OUTLIVE + "idle_connections_go_on_when_workers_are_replaced",
     ],
     "F26": [
         WORKERS + "repeated_crashes_cost_their_own_requests_and_are_summed_up",

@@ -15,6 +15,7 @@
 
 mod clients;
 mod kernel;
+mod leaving;
 mod serving;
 mod supervisor;
 mod worker;
@@ -57,8 +58,16 @@ enum Fault {
     DropStaleUnseen,
     /// A descriptor is closed without removing it from epoll(7) first.
     CloseWithoutUnwatch,
-    /// A draining worker ignores the last events of shared connections, and the supervisor does not look for them.
+    /// The supervisor does not look for events that a worker has ignored because it left.
     LeaveUnseen,
+    /// A worker that leaves tries only once to offer its idle connections.
+    ShareOnce,
+    /// The supervisor does not repeat descriptors that could not be sent.
+    InstallOnce,
+    /// The supervisor does not repeat the places to look at that a full mailbox has no room for.
+    LookOnce,
+    /// The supervisor does not try again after ETOOMANYREFS.
+    StallForever,
     /// The idle timeout closes what it has claimed without asking again whether it was used.
     ExpireUnchecked,
     /// A worker notes when a connection was used only when it releases the place.
@@ -70,20 +79,24 @@ enum Fault {
 }
 
 /// Each with a seed that finds it. A change of the simulation moves the seeds, so that the test searches from there on.
-const FAULTS: [(Fault, u64); 14] = [
-    (Fault::NoLookAfterRelease, 0),
-    (Fault::LookByWatching, 101),
-    (Fault::NoLookAfterDeath, 240),
+const FAULTS: [(Fault, u64); 18] = [
+    (Fault::NoLookAfterRelease, 2),
+    (Fault::LookByWatching, 319),
+    (Fault::NoLookAfterDeath, 292),
     (Fault::FreeWithoutShutdown, 0),
-    (Fault::OfferAfterTakeOver, 96),
+    (Fault::OfferAfterTakeOver, 289),
     (Fault::ReuseNumberEarly, 96),
     (Fault::ReadBeforeReading, 56),
-    (Fault::DropStaleUnseen, 4941),
+    (Fault::DropStaleUnseen, 23719),
     (Fault::CloseWithoutUnwatch, 1),
-    (Fault::LeaveUnseen, 46),
-    (Fault::ExpireUnchecked, 93),
-    (Fault::StampLate, 9846),
-    (Fault::OwnEventsFirst, 237),
+    (Fault::LeaveUnseen, 5009),
+    (Fault::ShareOnce, 16),
+    (Fault::InstallOnce, 0),
+    (Fault::LookOnce, 5095),
+    (Fault::StallForever, 9),
+    (Fault::ExpireUnchecked, 180),
+    (Fault::StampLate, 22458),
+    (Fault::OwnEventsFirst, 831),
     (Fault::KeepInherited, 0),
 ];
 
@@ -191,7 +204,7 @@ impl Env<'_> {
         fds: &[Fd],
     ) -> Result<(), NotSent> {
         if self.is_disturbed && !fds.is_empty() && self.chance(5) {
-            return Err(NotSent); // ETOOMANYREFS
+            return Err(NotSent::TooManyRefs);
         }
         self.kernel.post(worker, direction, message::encode(kind, keys), fds)
     }

@@ -38,6 +38,8 @@ pub(super) struct Counts {
     pub(super) kills: u64,
     pub(super) drained: u64,
     pub(super) shared: u64,
+    pub(super) shared_together: u64,
+    pub(super) stalled: u64,
     pub(super) unshared: u64,
     pub(super) expired: u64,
     pub(super) released_after_death: u64,
@@ -167,13 +169,15 @@ impl Counts {
         assert!(self.cells().into_iter().all(|count| *count > 0), "{text}");
     }
 
-    fn cells(&mut self) -> [&mut u64; 12] {
+    fn cells(&mut self) -> [&mut u64; 14] {
         [
             &mut self.answers,
             &mut self.bad_gateways,
             &mut self.kills,
             &mut self.drained,
             &mut self.shared,
+            &mut self.shared_together,
+            &mut self.stalled,
             &mut self.unshared,
             &mut self.expired,
             &mut self.released_after_death,

@@ -58,7 +58,12 @@ pub(super) enum Received {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct NotSent;
+pub(super) enum NotSent {
+    /// EAGAIN: poll(2) says when there is room.
+    Full,
+    /// ETOOMANYREFS: poll(2) says all the time that there is room.
+    TooManyRefs,
+}
 
 #[derive(Default)]
 pub(super) struct Socket {
@@ -370,7 +375,7 @@ impl Kernel {
         fds: &[Fd],
     ) -> Result<(), NotSent> {
         if !self.has_room(worker, direction) {
-            return Err(NotSent);
+            return Err(NotSent::Full);
         }
         let sender = if direction == Direction::ToWorker { SUPERVISOR } else { worker };
         let sockets: Vec<_> = fds.iter().map(|fd| self.socket_of(sender, *fd)).collect();

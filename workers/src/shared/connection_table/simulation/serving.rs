@@ -157,23 +157,26 @@ impl Worker {
             env.clients.allow_end(env.kernel.socket_of(self.pid, connection.fd));
             return self.close(connection, env); // `Connection: close`.
         }
+        if !connection.buffer.is_empty() && self.begins_nothing() {
+            return self.close(connection, env);
+        }
         if !connection.buffer.is_empty() {
             return self.then(&[Serve::Parse]);
         }
         if connection.key.is_none() {
-            let is_shared = self.mode == Mode::Draining || env.is_slow && env.chance(90);
+            let is_shared = self.mode != Mode::Left && env.is_slow && env.chance(90);
             return self.then(&[if is_shared { Serve::Allocate } else { Serve::Receive }]);
         }
-        let is_unshared = !env.is_slow && self.mode == Mode::Serving && env.chance(80);
+        let is_unshared = !env.is_slow && self.mode != Mode::Left && env.chance(80);
         env.clients.counts.unshared += u64::from(is_unshared);
         self.then(if is_unshared { &UNSHARE } else { &RELEASE });
-        if connection.watch == Watch::Own && !is_unshared {
+        if connection.watch == Watch::Own && !is_unshared && self.mode != Mode::Left {
             self.then(&[Serve::Watch(Watch::Shared)]);
         }
         self.then(&[Serve::Stamp, Serve::Advance(Phase::Claimed)]);
     }
 
-    fn close(&mut self, connection: &Connection, env: &mut Env<'_>) {
+    pub(super) fn close(&mut self, connection: &Connection, env: &mut Env<'_>) {
         env.clients.allow_end(env.kernel.socket_of(self.pid, connection.fd));
         self.then(if connection.key.is_some() { &CLOSE_SHARED } else { &CLOSE_OWN });
     }
@@ -190,7 +193,7 @@ impl Worker {
     }
 
     /// The holder may be killed at any time from here on, and the place is released by the supervisor.
-    fn stamp(&self, connection: &Connection, env: &Env<'_>) {
+    pub(super) fn stamp(&self, connection: &Connection, env: &Env<'_>) {
         if let (Some(key), Some(used_at)) = (connection.key, connection.used_at) {
             let record = env.table.record(key.index).expect("a place of the table");
             record.set_used_at(Duration::from_micros(used_at));
@@ -219,7 +222,6 @@ impl Worker {
                 env.hold(key, self.pid);
                 self.then(&[Serve::Stamp, Serve::Offer]);
             }
-            None if self.mode == Mode::Draining => self.close(connection, env),
             None => self.then(&[Serve::Receive]),
         }
     }

@@ -6,7 +6,7 @@ use super::super::distribution::Distribution;
 use super::super::holdings::{Holdings, Installed};
 use super::super::message::{self, Kind};
 use super::super::{Life, Member, PlaceKey};
-use super::kernel::{Answer, Direction, Fd, Peek, Pid, SUPERVISOR};
+use super::kernel::{Answer, Direction, Fd, NotSent, Peek, Pid, SUPERVISOR};
 use super::{Env, Fault};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +29,11 @@ pub(super) struct Supervisor {
     /// The members that may get connections.
     members: BTreeMap<u8, Pid>,
     /// Connections at which a member has still to look.
-    looks: BTreeMap<u8, BTreeSet<(u32, u32)>>,
+    looks: BTreeMap<u8, BTreeSet<u32>>,
+    /// Members to which a message failed although there was room: nothing says when to try again.
+    stalled: BTreeSet<u8>,
     /// Workers that were reaped and are not taken over yet.
-    dead: VecDeque<(Pid, u8, bool)>,
+    dead: VecDeque<(Pid, u8)>,
     /// All workers whose mailboxes are open.
     mailboxes: BTreeMap<Pid, u8>,
     plan: VecDeque<Op>,
@@ -50,14 +52,15 @@ impl Supervisor {
         self.distribution.leave(number);
         self.members.remove(&number);
         self.looks.remove(&number);
+        self.stalled.remove(&number);
     }
 
     /// A worker was reaped.
-    pub(super) fn reap(&mut self, pid: Pid, number: u8, was_killed: bool) {
+    pub(super) fn reap(&mut self, pid: Pid, number: u8) {
         if self.members.get(&number) == Some(&pid) {
             self.leave(number);
         }
-        self.dead.push_back((pid, number, was_killed));
+        self.dead.push_back((pid, number));
     }
 
     /// Whether no worker with this number is left, dead or alive.
@@ -71,8 +74,8 @@ impl Supervisor {
             self.carry_out(op, env);
             return true;
         }
-        if let Some((pid, number, was_killed)) = self.dead.pop_front() {
-            self.bury(pid, number, was_killed, env);
+        if let Some((pid, number)) = self.dead.pop_front() {
+            self.bury(pid, number, env);
             return true;
         }
         let mut pids: Vec<_> = self.mailboxes.iter().map(|(pid, number)| (*pid, *number)).collect();
@@ -92,11 +95,19 @@ impl Supervisor {
         for fd in self.holdings.take_stale(env.table) {
             env.kernel.close(SUPERVISOR, fd);
         }
+        if env.fault != Some(Fault::StallForever) {
+            self.stalled.clear();
+        }
+    }
+
+    /// Whether it has to wait for the next sweep.
+    pub(super) fn is_stalled(&self) -> bool {
+        !self.stalled.is_empty()
     }
 
     /// The order matters: an offered connection outlives the worker only if the offer is read first, and nothing may
     /// be idle and unwatched when the supervisor looks for bytes.
-    fn bury(&mut self, pid: Pid, number: u8, was_killed: bool, env: &Env<'_>) {
+    fn bury(&mut self, pid: Pid, number: u8, env: &Env<'_>) {
         let take_over = (0..env.table.used_end()).map(|index| Op::TakeOver { index, number, pid });
         let read = Op::ReadAll { pid, number };
         if env.fault == Some(Fault::OfferAfterTakeOver) {
@@ -107,7 +118,7 @@ impl Supervisor {
             self.plan.extend(take_over);
         }
         self.plan.push_back(Op::Bury { pid, number });
-        if was_killed && env.fault != Some(Fault::NoLookAfterDeath) {
+        if env.fault != Some(Fault::NoLookAfterDeath) {
             self.plan.push_back(Op::Poll);
         }
     }
@@ -179,7 +190,7 @@ impl Supervisor {
             let fd = *self.holdings.get(key).expect("the supervisor lends nothing");
             if is_idle && env.kernel.peek(SUPERVISOR, fd) != Peek::Nothing {
                 for number in self.members.keys() {
-                    self.looks.entry(*number).or_default().insert((key.index, key.generation));
+                    self.looks.entry(*number).or_default().insert(key.index);
                 }
             }
         }
@@ -220,30 +231,47 @@ impl Supervisor {
     fn pass_on(&mut self, pid: Pid, number: u8, env: &mut Env<'_>) -> bool {
         let count = 1 + env.below(3);
         let places = self.distribution.next(number, count);
-        if places.is_empty() || !env.kernel.has_room(pid, Direction::ToWorker) {
+        if places.is_empty() || self.stalled.contains(&number) {
             return false;
         }
         let keys: Vec<_> = places.iter().filter_map(|place| self.holdings.at(*place)).collect();
         let fds: Vec<_> = keys.iter().filter_map(|key| self.holdings.get(*key).copied()).collect();
-        let is_sent = keys.is_empty()
-            || env.post(pid, Direction::ToWorker, Kind::Install, &keys, &fds).is_ok();
-        if is_sent {
+        let is_sent = self.send(pid, number, (Kind::Install, &keys, &fds), env);
+        if is_sent || env.fault == Some(Fault::InstallOnce) {
             self.distribution.sent(number, &places);
         }
         is_sent
     }
 
     fn send_looks(&mut self, pid: Pid, number: u8, env: &mut Env<'_>) -> bool {
-        if !self.looks.contains_key(&number) || !env.kernel.has_room(pid, Direction::ToWorker) {
-            return false;
+        let Some(places) = self.looks.get(&number) else { return false };
+        let keys: Vec<_> = places.iter().filter_map(|place| self.holdings.at(*place)).collect();
+        let is_sent = self.send(pid, number, (Kind::Look, &keys, &[]), env);
+        if is_sent || env.fault == Some(Fault::LookOnce) {
+            env.clients.counts.looks += keys.len() as u64;
+            self.looks.remove(&number);
         }
-        let keys: Vec<_> = self.looks.remove(&number).into_iter().flatten().collect();
-        let keys: Vec<_> =
-            keys.into_iter().map(|(index, generation)| PlaceKey { index, generation }).collect();
-        env.clients.counts.looks += keys.len() as u64;
-        let sent = env.post(pid, Direction::ToWorker, Kind::Look, &keys, &[]);
-        assert_eq!(sent, Ok(()));
-        true
+        is_sent
+    }
+
+    fn send(
+        &mut self,
+        pid: Pid,
+        number: u8,
+        (kind, keys, fds): (Kind, &[PlaceKey], &[Fd]),
+        env: &mut Env<'_>,
+    ) -> bool {
+        if keys.is_empty() {
+            return true;
+        }
+        let sent = env.post(pid, Direction::ToWorker, kind, keys, fds);
+        if sent == Err(NotSent::TooManyRefs) {
+            env.clients.counts.stalled += 1;
+            self.stalled.insert(number);
+        } else {
+            self.stalled.remove(&number);
+        }
+        sent.is_ok()
     }
 
     /// The last worker has ended.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::super::holdings::{Claim, Holdings, Installed};
 use super::super::message::{self, Kind};
 use super::super::{Life, Member, PlaceKey};
-use super::kernel::{Direction, Fd, Peek, Pid, Piece, Token};
+use super::kernel::{Direction, Fd, NotSent, Peek, Pid, Piece, Token};
 use super::{Env, Fault};
 
 /// What a worker does next. The documentation of the table of connections has the order, and its reasons.
@@ -13,7 +13,10 @@ use super::{Env, Fault};
 pub(super) enum Op {
     CloseInherited,
     ReadMail,
-    Install { key: PlaceKey, fd: Fd },
+    Install {
+        key: PlaceKey,
+        fd: Fd,
+    },
     Event(Token),
     Unwatch(Fd),
     PeekStale(Fd),
@@ -21,7 +24,13 @@ pub(super) enum Op {
     LookAtReleased(PlaceKey),
     Expire(PlaceKey),
     Sweep,
+    /// Allocates a place for one of the connections that are offered together.
+    Prepare(Fd),
+    OfferPrepared,
+    ReleasePrepared,
+    Leave,
     LeaveShared(PlaceKey),
+    Tell(Kind),
     Serve(Serve),
 }
 
@@ -85,8 +94,10 @@ pub(super) struct Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     Serving,
-    /// Another worker has replaced this one: it releases what is idle, and closes nothing idle.
+    /// Another worker has replaced this one, and it is about to leave the group.
     Draining,
+    /// It releases what it serves, gives away what is idle, and closes nothing idle.
+    Left,
     Exited,
 }
 
@@ -98,11 +109,13 @@ pub(super) struct Worker {
     pub(super) holdings: Holdings<Fd>,
     pub(super) own: BTreeMap<Fd, Connection>,
     pub(super) serving: Option<Connection>,
-    plan: VecDeque<Op>,
-    /// The worker has closed a descriptor of a connection that may wait for another member.
-    wants_look: bool,
-    /// Whether the supervisor knows that the worker drains.
-    has_left: bool,
+    pub(super) plan: VecDeque<Op>,
+    /// Connections that are offered together.
+    pub(super) prepared: VecDeque<Connection>,
+    /// What the mailbox had no room for.
+    pub(super) unsent: Option<Kind>,
+    /// Whether it begins no request any more once it drains.
+    pub(super) is_quick: bool,
 }
 
 impl Worker {
@@ -116,14 +129,15 @@ impl Worker {
             own: BTreeMap::new(),
             serving: None,
             plan: VecDeque::from([Op::CloseInherited]),
-            wants_look: false,
-            has_left: false,
+            prepared: VecDeque::new(),
+            unsent: None,
+            is_quick: false,
         }
     }
 
     /// Whether the application has a request, and may have it for long.
     pub(super) fn is_executing(&self) -> bool {
-        self.plan.front() == Some(&Op::Serve(Serve::Execute)) && !self.wants_look
+        self.plan.front() == Some(&Op::Serve(Serve::Execute)) && self.unsent.is_none()
     }
 
     /// Whether the loop has begun.
@@ -146,7 +160,7 @@ impl Worker {
         }
     }
 
-    fn next<const N: usize>(&mut self, ops: [Op; N]) {
+    pub(super) fn next<const N: usize>(&mut self, ops: [Op; N]) {
         for op in ops.into_iter().rev() {
             self.plan.push_front(op);
         }
@@ -164,16 +178,12 @@ impl Worker {
 
     /// One turn of the event loop, which ends in epoll_wait(2).
     fn turn(&mut self, env: &mut Env<'_>) -> bool {
-        if self.ask_for_look(env) {
+        if self.tell_again(env) {
             return true;
         }
-        if self.mode == Mode::Draining && !self.has_left {
-            self.has_left = env.kernel.has_room(self.pid, Direction::ToSupervisor);
-            if self.has_left {
-                let sent = env.post(self.pid, Direction::ToSupervisor, Kind::Leave, &[], &[]);
-                assert_eq!(sent, Ok(()));
-                return true;
-            }
+        if self.mode == Mode::Draining && (self.is_quick || env.chance(50)) {
+            self.begin_to_leave(env);
+            return true;
         }
         let events = env.kernel.wait(self.pid);
         if env.kernel.has_mail(self.pid, Direction::ToWorker) {
@@ -182,8 +192,6 @@ impl Worker {
         // Another member may not have got the event of a shared connection, while this one runs a request.
         let (shared, own): (Vec<_>, Vec<_>) =
             events.into_iter().partition(|token| matches!(token, Token::Shared(_)));
-        let is_blind = self.mode == Mode::Draining && env.fault == Some(Fault::LeaveUnseen);
-        let shared = if is_blind { Vec::new() } else { shared };
         let is_own_first = env.fault == Some(Fault::OwnEventsFirst);
         let sorted = if is_own_first { [own, shared] } else { [shared, own] };
         self.plan.extend(sorted.into_iter().flatten().map(Op::Event));
@@ -192,20 +200,33 @@ impl Worker {
         }
         match self.mode {
             Mode::Serving => self.idle(env),
-            Mode::Draining => self.leave(env),
+            Mode::Draining => {
+                env.kernel.interrupt(self.pid);
+                true
+            }
+            Mode::Left => self.linger(env),
             Mode::Exited => false,
         }
     }
 
-    /// Tells the supervisor that this worker may have swallowed the event of a connection that it knows no more.
-    fn ask_for_look(&mut self, env: &mut Env<'_>) -> bool {
-        if !self.wants_look || !env.kernel.has_room(self.pid, Direction::ToSupervisor) {
+    /// Sends a message without keys to the supervisor, now or as soon as there is room.
+    pub(super) fn tell(&mut self, kind: Kind, env: &mut Env<'_>) {
+        match env.post(self.pid, Direction::ToSupervisor, kind, &[], &[]) {
+            Ok(()) => env.clients.counts.requested_looks += u64::from(kind == Kind::Look),
+            Err(NotSent::Full) if self.unsent == Some(Kind::Leave) => {}
+            Err(NotSent::Full) => self.unsent = Some(kind),
+            Err(NotSent::TooManyRefs) => unreachable!("there are no descriptors"),
+        }
+    }
+
+    /// From time to time, sends again what could not be sent.
+    fn tell_again(&mut self, env: &mut Env<'_>) -> bool {
+        let is_time = !env.is_disturbed || env.chance(30);
+        if !is_time || !env.kernel.has_room(self.pid, Direction::ToSupervisor) {
             return false;
         }
-        self.wants_look = false;
-        env.clients.counts.requested_looks += 1;
-        let sent = env.post(self.pid, Direction::ToSupervisor, Kind::Look, &[], &[]);
-        assert_eq!(sent, Ok(()));
+        let Some(kind) = self.unsent.take() else { return false };
+        self.tell(kind, env);
         true
     }
 
@@ -233,31 +254,6 @@ impl Worker {
         false
     }
 
-    /// Gives away what is idle, one after the other, and then exits.
-    fn leave(&mut self, env: &mut Env<'_>) -> bool {
-        let idle = self.own.values().find(|it| it.key.is_none() && it.buffer.is_empty());
-        if let Some(fd) = idle.map(|it| it.fd) {
-            if !env.kernel.has_room(self.pid, Direction::ToSupervisor) {
-                return false; // The supervisor makes room.
-            }
-            env.kernel.interrupt(self.pid);
-            self.serving = self.own.remove(&fd);
-            self.then(&[Serve::Allocate]);
-            return true;
-        }
-        let here = self.holdings.keys().find(|key| self.holdings.get(*key).is_some());
-        if let Some(key) = here {
-            env.kernel.interrupt(self.pid);
-            self.plan.push_back(Op::LeaveShared(key));
-            return true;
-        }
-        if self.own.is_empty() && !self.wants_look && self.has_left {
-            self.mode = Mode::Exited;
-            return true;
-        }
-        false
-    }
-
     fn carry_out(&mut self, op: Op, env: &mut Env<'_>) {
         match op {
             Op::CloseInherited => {
@@ -269,6 +265,7 @@ impl Worker {
             }
             Op::ReadMail => self.read_mail(env),
             Op::Install { key, fd } => self.install(key, fd, env),
+            Op::Event(_) if self.begins_nothing() => {}
             Op::Event(Token::Shared(key)) => self.claim(key, Serve::LookAtClaimed, env),
             Op::Expire(key) => self.claim(key, Serve::LookAtExpired, env),
             Op::Event(Token::Own(fd)) => {
@@ -284,8 +281,9 @@ impl Worker {
             }
             Op::PeekStale(fd) => {
                 let is_swallowed = env.kernel.peek(self.pid, fd) == Peek::Bytes;
-                self.wants_look |= is_swallowed && env.fault != Some(Fault::DropStaleUnseen);
-                self.ask_for_look(env);
+                if is_swallowed && env.fault != Some(Fault::DropStaleUnseen) {
+                    self.tell(Kind::Look, env);
+                }
             }
             Op::Close(fd) => env.kernel.close(self.pid, fd),
             Op::Sweep => {
@@ -298,6 +296,11 @@ impl Worker {
                     self.next([Op::Unwatch(fd), Op::Close(fd)]);
                 }
             }
+            Op::Prepare(fd) => self.prepare(fd, env),
+            Op::OfferPrepared => self.offer_prepared(env),
+            Op::ReleasePrepared => self.release_prepared(),
+            Op::Leave => self.leave(),
+            Op::Tell(kind) => self.tell(kind, env),
             Op::LookAtReleased(key) => self.look_at_released(key, env),
             Op::Serve(op) => {
                 let connection = self.serving.take().expect("a connection is served");
@@ -371,7 +374,8 @@ impl Worker {
     /// The worker has given up its claim. Whoever could not claim the connection meanwhile relies on this look.
     fn look_at_released(&mut self, key: PlaceKey, env: &mut Env<'_>) {
         let Some(&fd) = self.holdings.get(key) else { return };
-        if env.fault == Some(Fault::NoLookAfterRelease) {
+        // A worker that is about to say that it leaves has the supervisor look.
+        if env.fault == Some(Fault::NoLookAfterRelease) || self.plan.contains(&Op::Leave) {
             return;
         }
         if env.fault == Some(Fault::LookByWatching) && self.mode == Mode::Serving {
@@ -379,6 +383,9 @@ impl Worker {
             env.kernel.watch(self.pid, fd, Token::Shared(key), true);
         } else if env.kernel.peek(self.pid, fd) != Peek::Nothing {
             self.next([Op::Event(Token::Shared(key))]);
+        } else if self.mode == Mode::Left {
+            self.holdings.forget(key);
+            self.drop_stale(fd);
         }
     }
 

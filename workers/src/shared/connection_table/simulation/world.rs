@@ -159,7 +159,7 @@ impl<'a> World<'a> {
             let left = self.env.kernel.descriptors(worker.pid);
             assert!(left.is_empty(), "a drained worker has all closed: {left:?}");
             self.env.clients.counts.drained += 1;
-            self.end(worker, false);
+            self.end(worker);
         }
         did_something
     }
@@ -250,6 +250,7 @@ impl<'a> World<'a> {
             let index = serving[self.env.below(serving.len())];
             let worker = &mut self.workers[index];
             worker.mode = Mode::Draining;
+            worker.is_quick = self.env.dice.draw().is_multiple_of(3);
             self.env.kernel.interrupt(worker.pid);
         }
     }
@@ -261,7 +262,7 @@ impl<'a> World<'a> {
         let index = self.env.below(self.workers.len());
         let worker = self.workers.remove(index);
         self.env.clients.counts.kills += 1;
-        for connection in worker.own.values().chain(&worker.serving) {
+        for connection in worker.own.values().chain(&worker.serving).chain(&worker.prepared) {
             let is_lost = connection.key.filter(|_| connection.is_offered).is_none_or(|key| {
                 let record = self.env.table.record(key.index).expect("a place of the table");
                 !matches!(record.place.read().1, Life::Claimed(_) | Life::Idle)
@@ -271,12 +272,12 @@ impl<'a> World<'a> {
                 self.env.clients.allow_end(socket);
             }
         }
-        self.end(worker, true);
+        self.end(worker);
     }
 
-    fn end(&mut self, worker: Worker, is_killed: bool) {
+    fn end(&mut self, worker: Worker) {
         self.env.kernel.exit(worker.pid);
-        self.supervisor.reap(worker.pid, worker.number, is_killed);
+        self.supervisor.reap(worker.pid, worker.number);
     }
 
     // --- Rest ---
@@ -285,6 +286,7 @@ impl<'a> World<'a> {
     fn rest(&mut self, may_be_busy: bool) {
         let mut busy = BTreeSet::new();
         let mut patience = PATIENCE;
+        let mut has_swept = false;
         loop {
             let mut did_something = false;
             while !self.is_stopping && self.serving() < self.habits.workers && self.spawn() {
@@ -307,7 +309,10 @@ impl<'a> World<'a> {
                 }
                 self.tick();
             }
-            if !did_something {
+            if !did_something && self.supervisor.is_stalled() && !has_swept {
+                self.supervisor.sweep(&mut self.env);
+                has_swept = true;
+            } else if !did_something {
                 return;
             }
             patience -= 1;
@@ -344,7 +349,7 @@ impl<'a> World<'a> {
         let used = lives.filter(|life| *life != Life::Free);
         let used = used.inspect(|life| assert_eq!(*life, Life::Idle, "nothing is claimed at rest"));
         assert_eq!(table.len() as usize, used.count());
-        let is_draining = |worker: &Worker| worker.mode == Mode::Draining;
+        let is_draining = |worker: &Worker| worker.mode != Mode::Serving;
         assert!(!self.workers.iter().any(is_draining), "a worker does not finish to drain");
     }
 

@@ -8,7 +8,9 @@ import struct
 import time
 
 import pytest
+from support.server import WORKER_LEFT
 from support.shared_connections import assert_ends_orderly
+from support.waiting import wait_until
 
 MIB = bytes(range(256)) * 4096
 
@@ -48,6 +50,36 @@ def test_connections_that_never_sent_anything_are_answered_by_the_others(sharing
     sharing.wait_for_shared(15, being_served=1)
     gate.open()
     assert int(pool[0].response().body) == hung
+    sharing.assert_each_executed_once()
+
+
+def test_connections_are_shared_by_default_once_requests_are_slow(serve_sharing, gate, inbox):
+    sharing = serve_sharing(mode=None, workers=3)
+    pool = [sharing.connect() for _ in range(6)]
+
+    def are_shared():
+        for wire in pool:
+            assert wire.get(sharing.named("/slow?ms=5")).response().status == 200
+        return sharing.gauge("conn_shared") == len(pool)
+
+    wait_until(are_shared)
+    hung = sharing.hang(pool[0], gate, inbox)
+    assert hung not in [sharing.worker_of(wire) for wire in pool[1:]]
+    gate.open()
+    assert int(pool[0].response().body) == hung
+    sharing.assert_each_executed_once()
+
+
+def test_a_single_worker_keeps_its_connections_and_leaves_them_to_the_next(serve_sharing):
+    sharing = serve_sharing(workers=1)
+    pool = [sharing.connect() for _ in range(4)]
+    first = {sharing.worker_of(wire) for wire in pool}
+    assert (sharing.gauge("conn_shared"), sharing.gauge("conn_open")) == (0, 4)
+    since = sharing.server.position()
+    sharing.server.send(signal.SIGHUP)
+    sharing.server.wait_for(WORKER_LEFT, since=since)
+    second = {sharing.worker_of(wire) for wire in pool}
+    assert len(first) == len(second) == 1 and first != second
     sharing.assert_each_executed_once()
 
 

@@ -144,8 +144,8 @@ impl SharedConnections {
         }
     }
 
-    /// Holds a connection of the predecessor, for the group that has fewest. Without workers that share connections,
-    /// it ends.
+    /// Holds a connection of the predecessor, for the group that has fewest. Without workers that share connections, or
+    /// are about to, it ends.
     fn adopt(&mut self, moved: Moved, socket: OwnedFd) {
         let groups = self.groups.iter_mut().filter(|group| group.is_served());
         let adopted = groups.min_by_key(|group| group.held.len()).and_then(|group| {
@@ -167,8 +167,8 @@ impl Succession {
 
 impl Group {
     fn is_served(&self) -> bool {
-        let serves = |progress| progress == MemberProgress::Serving;
-        self.members.iter().flatten().any(|member| serves(member.progress))
+        let serves = [MemberProgress::Booting, MemberProgress::Serving];
+        self.members.iter().flatten().any(|member| serves.contains(&member.progress))
     }
 
     fn pass(&mut self, successor: BorrowedFd<'_>) -> Result<(), Errno> {

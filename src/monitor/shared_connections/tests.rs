@@ -1,6 +1,8 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
+use arctos_worker::shared::connection_table::FACT_BYTES;
+
 use super::*;
 use crate::monitor::victims::WorkerEnd;
 
@@ -327,4 +329,84 @@ fn slots_beyond_the_size_of_a_group_share_nothing() {
     assert!(is_member(u16::from(GROUP_SIZE) - 1));
     assert!(!is_member(u16::from(GROUP_SIZE)));
     assert!(!is_member(u16::MAX));
+}
+
+/// Has the second server take over from the first one.
+fn succeed(old: &mut Rig, new: &mut Rig) {
+    let socket = old.shared.begin_to_pass().unwrap();
+    new.shared.begin_to_receive(socket);
+}
+
+#[test]
+fn idle_connections_go_to_the_successor_with_what_is_known_of_them() {
+    let (mut old, mut new) = (Rig::new(2), Rig::new(2));
+    let (busy, _busy_client) = old.share(0);
+    let (idle, mut client) = old.share(1);
+    old.turn();
+    let of = |rig: &mut Rig, key: PlaceKey| rig.group().table.record(key.index).unwrap();
+    of(&mut old, idle).set_facts(&[3; 30]).unwrap();
+    let used_at = of(&mut old, idle).used_at();
+    of(&mut old, busy).place.claim(busy.generation, Member::worker(0).unwrap()).unwrap();
+    client.write_all(b"x").unwrap();
+    succeed(&mut old, &mut new);
+    old.shared.pass();
+    new.shared.receive();
+    new.turn();
+    assert_eq!((old.group().table.len(), old.group().held.len()), (1, 1), "the busy one stays");
+    for worker in 0..2 {
+        let [(Kind::Install, keys, sockets)] = &new.received(worker)[..] else { panic!("nothing") };
+        assert_eq!(fd::peek(sockets[0].as_fd(), &mut [0]), fd::Io::Bytes(1));
+        let record = of(&mut new, keys[0]);
+        assert_eq!(record.place.read().1, Life::Idle);
+        assert_eq!(record.used_at(), used_at);
+        assert_eq!(record.facts(&mut [0; FACT_BYTES]), 30);
+    }
+    of(&mut old, busy).place.release(busy.generation);
+    old.shared.pass_last();
+    new.shared.receive();
+    assert_eq!((old.group().table.len(), new.group().table.len()), (0, 2));
+}
+
+#[test]
+fn idle_connections_end_if_the_successor_shares_none() {
+    let (mut old, mut new) = (Rig::new(1), Rig::new(0));
+    let (_, mut client) = old.share(0);
+    old.turn();
+    succeed(&mut old, &mut new);
+    old.shared.pass();
+    new.shared.receive();
+    assert!(has_ended(&mut client));
+    assert!(old.group().table.is_empty() && new.group().table.is_empty());
+}
+
+#[test]
+fn idle_connections_end_if_the_successor_is_gone() {
+    let (mut old, mut new) = (Rig::new(1), Rig::new(1));
+    let (_, mut client) = old.share(0);
+    old.turn();
+    succeed(&mut old, &mut new);
+    drop(new);
+    old.shared.pass();
+    assert!(has_ended(&mut client));
+    assert!(old.group().table.is_empty());
+}
+
+#[test]
+fn a_successor_without_room_gets_the_rest_later() {
+    const COUNT: usize = 1000; // more than the socket takes
+    let (mut old, mut new) = (Rig::new(1), Rig::new(1));
+    let (_client, socket) = UnixStream::pair().unwrap();
+    for _ in 0..COUNT {
+        old.offer(0, &[socket.as_raw_fd()]);
+        old.turn();
+    }
+    succeed(&mut old, &mut new);
+    old.shared.pass();
+    let left = old.shared.idle_count() as usize;
+    assert!((1..COUNT).contains(&left), "{left}");
+    while new.group().held.len() < COUNT {
+        new.shared.receive();
+        old.shared.pass();
+    }
+    assert_eq!(old.shared.idle_count(), 0);
 }

@@ -274,9 +274,14 @@ impl Acceptor {
         self.header.state() == ServerState::Stopping
     }
 
+    /// Whether the idle connections of the server go to its successor.
+    pub(super) fn passes_connections(&self) -> bool {
+        self.header.passes_connections()
+    }
+
     /// Whether the idle connections of the server end with it.
     pub(super) fn ends_connections(&self) -> bool {
-        self.is_server_stopping() && !self.header.passes_connections()
+        self.is_server_stopping() && !self.passes_connections()
     }
 
     /// Whether what the clients in this queue have sent was dropped, so that they will retransmit it.

@@ -33,7 +33,7 @@ use crate::static_files::SharedFile;
 
 use body_length::{RequestLine, note_fate, note_missing, note_surplus};
 
-pub use context::WorkerContext;
+pub use context::{Kept, WorkerContext};
 pub use file_server::FileServer;
 pub use quarantine::Quarantine;
 
@@ -319,8 +319,8 @@ fn answer<A: Application>(
 ) {
     let queue_wait = queue::wait_of(context, client);
     if let Some(reason) = admission::refusal(context, queue_wait, head, head_bytes) {
-        let request = head.to_partial(head_bytes);
-        return client.conn_mut().refuse_complete(reason, request, &context.rules());
+        let rules = context.reply_rules(client.conn().info());
+        return client.conn_mut().refuse_complete(reason, head.to_partial(head_bytes), &rules);
     }
     context.sequence += 1;
     let called = context.clock.now();
@@ -343,7 +343,7 @@ fn answer<A: Application>(
     }
     let mut files = context.files.take();
     if let Some(server) = &mut files {
-        let (clock, log, rules) = (&context.clock, &context.log, context.rules());
+        let (clock, log, rules) = (&context.clock, &context.log, context.reply_rules(&info));
         if server.answer(client, (head_bytes, head), clock, log, &rules) {
             context.files = files;
             return context.clock.read();
@@ -352,7 +352,7 @@ fn answer<A: Application>(
     let request_line = (head.method.of(head_bytes), head.path.of(head_bytes));
     admission::show(context, before, before, request_line);
     context.entry.show_connection(client.own_socket());
-    let rules = context.rules();
+    let rules = context.reply_rules(&info);
     let place = client.place().copied();
     let (conn, transport) = client.conn_and_transport();
     let mut wire = Wire { place, ..Wire::new(conn, transport, rules, context, request_line) };

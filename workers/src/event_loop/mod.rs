@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | Serving | yes | as the client asked | commanded otherwise |
 //! | LameDuck | yes | close after the reply | commanded otherwise |
-//! | Draining | what was in the accept queue at the start | close after the reply | no client is busy, and idle clients had a moment for one more request (those of a closed accept queue had the time to retransmit) |
+//! | Draining | what was in the accept queue at the start | close after the reply, unless they go to other workers | no client is busy, and idle clients had a moment for one more request (those of a closed accept queue had the time to retransmit) |
 //! | Exiting | no | close after the reply | no reply is on its way, or the time limit is over |
 //!
 //! [`crate::worker_init`] lists everything that makes a worker exit.
@@ -56,10 +56,9 @@ use crate::application::{Application, ShutdownRequest};
 use crate::event_loop::access_log::AccessLog;
 use crate::event_loop::client_table::Token;
 use crate::event_loop::drive::{
-    FileServer, Quarantine, ReadBuffer, Wait, WorkerContext, close_reply, drive,
+    FileServer, Kept, Quarantine, ReadBuffer, Wait, WorkerContext, close_reply, drive,
 };
 use crate::event_loop::poller::{Interest, PollEvent, Poller};
-use crate::http::Persistence;
 use crate::process::fork_guard::{self, FdGuard, ForkGuard};
 use crate::settings::KeepaliveMode;
 use crate::shared::log::{Level, Value};
@@ -443,7 +442,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             }
             return self.serve_once(token, false);
         }
-        let (now, persistence) = (self.context.clock.now(), self.context.persistence);
+        let (now, persistence) = (self.context.clock.now(), self.context.persistence());
         client.arm(&mut self.clients.deadlines, token, now, persistence, &self.clients.stalls);
     }
 
@@ -505,11 +504,11 @@ impl<'a, A: Application> EventLoop<'a, A> {
         match (self.context.command(), self.phase) {
             (Command::Serve, Phase::LameDuck) => {
                 self.phase = Phase::Serving;
-                self.context.persistence = Persistence::KeepAlive;
+                self.context.kept = Kept::All;
             }
             (Command::LameDuck, Phase::Serving) => {
                 self.phase = Phase::LameDuck;
-                self.context.persistence = Persistence::Close;
+                self.context.kept = Kept::None;
             }
             (Command::Drain, Phase::Serving | Phase::LameDuck) => {
                 let is_command = self.context.entry.command() == Command::Drain;
@@ -523,14 +522,14 @@ impl<'a, A: Application> EventLoop<'a, A> {
     }
 
     fn begin_exit(&mut self, phase: Phase) {
-        self.context.persistence = Persistence::Close;
+        self.context.kept = Kept::None;
         self.context.begins_requests = false;
         self.acceptor.close(&self.poller);
         self.phase = phase;
     }
 
     fn begin_drain(&mut self, cause: DrainCause) {
-        self.context.persistence = Persistence::Close;
+        self.context.kept = if self.has_heirs() { Kept::Shareable } else { Kept::None };
         self.phase = Phase::Draining { since: self.context.clock.now(), cause };
     }
 

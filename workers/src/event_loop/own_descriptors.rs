@@ -21,6 +21,7 @@ use super::phase::{DrainCause, Phase};
 use super::sharing::Sharing;
 use super::supervision::SupervisorLink;
 use crate::application::Application;
+use crate::event_loop::drive::Kept;
 use crate::process::fork_guard;
 use crate::shared::fd::file::FileId;
 use crate::shared::log::{Level, Value};
@@ -97,6 +98,9 @@ impl<A: Application> EventLoop<'_, A> {
         if doorbell || listener || mailbox {
             if let Some(sharing) = &mut self.clients.sharing {
                 sharing.abandon_group(mailbox);
+                if self.context.kept == Kept::Shareable {
+                    self.context.kept = Kept::None;
+                }
             }
             self.acceptor.abandon(&self.poller, &listeners);
             self.watch_again()?;

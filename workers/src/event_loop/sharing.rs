@@ -402,7 +402,8 @@ impl<A: Application> EventLoop<'_, A> {
         let is_on = sharing.is_on();
         if client.place().is_none() {
             let is_kept = client.conn().info().served > 0 && client.is_shareable();
-            return is_on && is_kept && self.share(&[token]);
+            let gives_away = is_on || sharing.membership == Membership::Left;
+            return gives_away && is_kept && self.share(&[token]);
         }
         sharing.count_own(self.clients.table.len());
         let stays_shared = match sharing.membership {

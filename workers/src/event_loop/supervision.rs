@@ -8,11 +8,11 @@ use std::time::Instant;
 use nix::unistd::read;
 
 use super::control_socket::{ControlLoss, ControlSocket};
+use super::drive::Kept;
 use super::phase::DrainCause;
 use super::{CONTROL_KEY, DOORBELL_KEY, EventLoop};
 use crate::application::Application;
 use crate::event_loop::poller::{Interest, Poller};
-use crate::http::Persistence;
 use crate::process::supervisor_process::SupervisorProcess;
 use crate::shared::fd::{self, Message};
 use crate::shared::log::Level;
@@ -102,7 +102,7 @@ impl<A: Application> EventLoop<'_, A> {
     pub(super) fn check_supervisor(&mut self) {
         let now = self.context.clock.now();
         let Some(loss) = self.link.resolve(now) else { return };
-        self.context.persistence = Persistence::Close;
+        self.context.kept = Kept::None;
         match loss {
             ControlLoss::Orphaned => {
                 self.context.log.line(Level::Warning, "worker.orphaned", &[]);

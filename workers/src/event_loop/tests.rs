@@ -18,6 +18,7 @@ use super::control_socket::ControlSocket;
 use super::*;
 use crate::application::{AppBody, AppError, Content, Outlet, Reply, Request};
 use crate::connection::Timer;
+use crate::http::Persistence;
 use crate::http::ResponseHead;
 use crate::process::supervisor_process;
 use crate::shared::fd::{self, send_descriptor};

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use super::Client;
 use crate::application::AppBody;
 use crate::connection::{ClientName, RefusalReason, Timer};
+use crate::event_loop::drive::Kept;
 use crate::event_loop::drive::WorkerContext;
 use crate::event_loop::phase::DRAIN_QUIET;
 use crate::event_loop::transport::{Encrypted, Failure, Stage};
-use crate::http::{Framing, PartialHead, Persistence};
+use crate::http::{Framing, PartialHead};
 use crate::shared::fd::{self, Io};
 use crate::shared::log::throttle::Throttle;
 use crate::shared::log::{Level, Value};
@@ -90,7 +91,7 @@ impl<B: AppBody> Client<B> {
     /// A worker that stops gives a client whose PROXY header or handshake has just ended a moment for the request that
     /// it was for.
     pub(in crate::event_loop) fn expect_request(&mut self, context: &WorkerContext) {
-        if context.persistence == Persistence::Close {
+        if context.kept != Kept::All {
             let until = context.clock.now() + DRAIN_QUIET;
             self.resends_until = self.resends_until.max(Some(until));
         }

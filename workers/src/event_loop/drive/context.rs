@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::file_server::FileServer;
 use super::quarantine::Quarantine;
-use crate::connection::Rules;
+use crate::connection::{ConnInfo, Rules};
 use crate::event_loop::access_log::{AccessLog, Losses};
 use crate::event_loop::clock::Clock;
 use crate::http::Persistence;
@@ -28,8 +28,8 @@ pub struct WorkerContext {
     pub clock: Clock,
     pub log: Log,
     pub access: Option<AccessLog>,
-    /// Whether connections may be kept alive.
-    pub persistence: Persistence,
+    /// Which connections may be kept alive.
+    pub kept: Kept,
     /// Whether requests are begun; not after a quick stop was requested.
     pub begins_requests: bool,
     /// The number of requests that the application was called for.
@@ -45,6 +45,17 @@ pub struct WorkerContext {
     pub quarantine: Option<Quarantine>,
     pub(super) limited: LimitedLogs,
     pub(super) spare: Option<Vec<u8>>,
+}
+
+/// Which connections may be kept alive after a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// All whose clients and settings allow it: this worker serves.
+    All,
+    /// Those that other workers can serve: this one drains.
+    Shareable,
+    /// No connection.
+    None,
 }
 
 /// What is logged only from time to time.
@@ -73,7 +84,7 @@ impl WorkerContext {
             clock,
             log,
             access,
-            persistence: Persistence::KeepAlive,
+            kept: Kept::All,
             begins_requests: true,
             sequence: 0,
             woke,
@@ -138,7 +149,24 @@ impl WorkerContext {
             settings: &self.settings,
             date: self.clock.date(),
             counters: &self.entry.counters,
-            persistence: self.persistence,
+            persistence: self.persistence(),
+        }
+    }
+
+    /// The rules for a reply on this connection.
+    pub fn reply_rules(&self, info: &ConnInfo) -> Rules<'_> {
+        let mut rules = self.rules();
+        if self.kept == Kept::Shareable && info.tls.is_none() {
+            rules.persistence = Persistence::KeepAlive;
+        }
+        rules
+    }
+
+    /// Whether connections that nobody else can serve may be kept alive.
+    pub fn persistence(&self) -> Persistence {
+        match self.kept {
+            Kept::All => Persistence::KeepAlive,
+            Kept::Shareable | Kept::None => Persistence::Close,
         }
     }
 }

@@ -7,10 +7,19 @@ use crate::application::Application;
 use crate::event_loop::EventLoop;
 use crate::event_loop::client::Client;
 use crate::event_loop::client_table::Token;
+use crate::settings::KeepaliveMode;
 use crate::shared::connection_table::PlaceKey;
 use crate::shared::connection_table::message::Kind;
 
 impl Sharing {
+    /// Whether a connection that this worker leaves to its group will be served.
+    fn has_heirs(&self, has_successor: bool) -> bool {
+        self.membership == Membership::Member
+            && self.mode != KeepaliveMode::Sticky
+            && self.mailbox.is_some()
+            && (has_successor || self.table.has_other_serving(self.number))
+    }
+
     /// Leaves the group because the application has closed descriptors of this worker: those of shared connections may be
     /// files of the application by now, so they are neither used nor closed.
     pub(in crate::event_loop) fn abandon_group(&mut self, is_mailbox_lost: bool) {
@@ -31,6 +40,13 @@ impl Sharing {
 }
 
 impl<A: Application> EventLoop<'_, A> {
+    /// Whether a worker that begins to drain can leave its connections to others.
+    pub(in crate::event_loop) fn has_heirs(&self) -> bool {
+        let has_successor = self.acceptor.passes_connections();
+        let sharing = self.clients.sharing.as_ref();
+        !self.acceptor.ends_connections() && sharing.is_some_and(|it| it.has_heirs(has_successor))
+    }
+
     /// The worker drains or exits. Its idle connections go to the others, unless the whole server stops: then this
     /// worker takes as many as it can, to close them as its own.
     pub(in crate::event_loop) fn leave_group(&mut self, is_last: bool) {

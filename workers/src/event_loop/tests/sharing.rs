@@ -121,7 +121,7 @@ fn turn_until<A: Application>(event_loop: &mut EventLoop<'_, A>, is_so: impl Fn(
     }
 }
 
-fn answer(client: &mut UnixStream) -> String {
+fn answer(client: &mut impl Read) -> String {
     let mut bytes = [0; 4096];
     let count = client.read(&mut bytes).unwrap();
     String::from_utf8_lossy(&bytes[..count]).into_owned()
@@ -312,6 +312,45 @@ fn a_worker_that_drains_gives_its_idle_connections_to_the_others() {
     assert_eq!((others.life(key), others.table.len()), (Life::Idle, 2));
     assert!(!has_answer(&client), "its connection is still open");
     assert!(event_loop.clients.table.is_empty());
+}
+
+/// Has a worker answer requests that it has begun to read when it drains: one of a shared connection and one of its own.
+fn answers_of_a_drain(members: &[u8]) -> ([String; 2], Vec<Kind>, u32) {
+    let mut app = app(2);
+    let (mut event_loop, others) = Others::among(&mut app, KeepaliveMode::Shared, members);
+    let (key, mut shared) = others.share();
+    let mut own = TcpStream::connect(others.around.address).unwrap();
+    own.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    shared.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    own.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    let counters = &others.around.entry.counters;
+    turn_until(&mut event_loop, || counters.get(Counter::BytesIn) == 32);
+    assert_eq!(others.life(key), Life::Reading(member(ME)));
+    others.around.command(Command::Drain);
+    assert!(!event_loop.turn().unwrap());
+    shared.write_all(b"Host: test\r\n\r\n").unwrap();
+    own.write_all(b"Host: test\r\n\r\n").unwrap();
+    while !event_loop.turn().unwrap() {}
+    let answers = [answer(&mut shared), answer(&mut own)];
+    (answers, others.kinds(), others.table.len())
+}
+
+#[test]
+fn a_worker_that_drains_leaves_connections_to_the_others_after_their_replies() {
+    let (answers, kinds, shared_count) = answers_of_a_drain(&[ME, OTHER]);
+    for answer in answers {
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && !answer.contains("close"), "{answer}");
+    }
+    assert_eq!((kinds, shared_count), (vec![Kind::Leave, Kind::Offer], 2));
+}
+
+#[test]
+fn a_worker_that_drains_while_no_other_serves_closes_connections_after_their_replies() {
+    let (answers, kinds, shared_count) = answers_of_a_drain(&[ME]);
+    for answer in answers {
+        assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+    }
+    assert_eq!((kinds, shared_count), (vec![Kind::Leave], 0));
 }
 
 #[test]

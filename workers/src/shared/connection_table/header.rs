@@ -53,6 +53,10 @@ impl TableHeader {
         self.used_slots.load(Ordering::Relaxed) & !slot_bit(number) != 0
     }
 
+    pub(super) fn has_other_serving(&self, number: u8) -> bool {
+        self.serving.load(Ordering::Relaxed) & !bit(number) != 0
+    }
+
     pub(super) fn add_slot(&self, number: u8) {
         self.used_slots.fetch_or(slot_bit(number), Ordering::Relaxed);
     }

@@ -143,6 +143,11 @@ impl ConnectionTable {
         self.header().has_others(number)
     }
 
+    /// Whether another member serves.
+    pub fn has_other_serving(&self, number: u8) -> bool {
+        self.header().has_other_serving(number)
+    }
+
     /// Called by the supervisor: this member serves, or does not serve any more.
     pub fn set_serving(&self, number: u8, is_serving: bool) {
         self.header().set_serving(number, is_serving);

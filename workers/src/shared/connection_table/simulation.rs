@@ -1,5 +1,6 @@
 //! Simulates thousands of groups of workers that share connections: clients that send in parts, pipeline and leave,
-//! workers that share, serve, take away, drain and are killed between any two steps, and a slow supervisor.
+//! workers that share, serve, take away, drain and are killed between any two steps, a slow supervisor, and the
+//! successor that takes over in an upgrade.
 //!
 //! The table, the holdings, the distribution and the messages are the real ones; [`kernel`] models the rest. A failure
 //! names its seed, and `ARCTOS_SIM_SEED=N cargo test -p arctos-worker every_simulated_group` replays that run.
@@ -17,6 +18,7 @@ mod clients;
 mod kernel;
 mod leaving;
 mod serving;
+mod succession;
 mod supervisor;
 mod worker;
 mod world;
@@ -33,7 +35,7 @@ use world::World;
 /// About a second of the development profile.
 const LIVES: u64 = 1_000;
 /// How many runs may be needed to find a fault.
-const SEARCHED: u64 = 30_000;
+const SEARCHED: u64 = 100_000;
 /// The places of the table: in some runs they do not suffice.
 const PLACES: u32 = 12;
 
@@ -68,6 +70,10 @@ enum Fault {
     LookOnce,
     /// The supervisor does not try again after ETOOMANYREFS.
     StallForever,
+    /// The predecessor claims a connection only once it has sent it to its successor.
+    ClaimAfterPass,
+    /// The predecessor passes connections before its workers know that they drain.
+    PassBeforeDrain,
     /// The idle timeout closes what it has claimed without asking again whether it was used.
     ExpireUnchecked,
     /// A worker notes when a connection was used only when it releases the place.
@@ -79,38 +85,40 @@ enum Fault {
 }
 
 /// Each with a seed that finds it. A change of the simulation moves the seeds, so that the test searches from there on.
-const FAULTS: [(Fault, u64); 18] = [
+const FAULTS: [(Fault, u64); 20] = [
     (Fault::NoLookAfterRelease, 2),
-    (Fault::LookByWatching, 319),
-    (Fault::NoLookAfterDeath, 292),
+    (Fault::LookByWatching, 383),
+    (Fault::NoLookAfterDeath, 948),
     (Fault::FreeWithoutShutdown, 0),
-    (Fault::OfferAfterTakeOver, 289),
-    (Fault::ReuseNumberEarly, 96),
-    (Fault::ReadBeforeReading, 56),
-    (Fault::DropStaleUnseen, 23719),
-    (Fault::CloseWithoutUnwatch, 1),
-    (Fault::LeaveUnseen, 5009),
-    (Fault::ShareOnce, 16),
+    (Fault::OfferAfterTakeOver, 303),
+    (Fault::ReuseNumberEarly, 115),
+    (Fault::ReadBeforeReading, 63),
+    (Fault::DropStaleUnseen, 49427),
+    (Fault::CloseWithoutUnwatch, 4),
+    (Fault::LeaveUnseen, 7560),
+    (Fault::ShareOnce, 47),
     (Fault::InstallOnce, 0),
-    (Fault::LookOnce, 5095),
-    (Fault::StallForever, 9),
-    (Fault::ExpireUnchecked, 180),
-    (Fault::StampLate, 22458),
-    (Fault::OwnEventsFirst, 831),
+    (Fault::LookOnce, 11091),
+    (Fault::StallForever, 11),
+    (Fault::ClaimAfterPass, 121),
+    (Fault::PassBeforeDrain, 33027),
+    (Fault::ExpireUnchecked, 209),
+    (Fault::StampLate, 30303),
+    (Fault::OwnEventsFirst, 1001),
     (Fault::KeepInherited, 0),
 ];
 
 #[test]
 fn every_simulated_group_keeps_the_invariants() {
-    let table = ConnectionTable::create(PLACES).unwrap();
+    let tables = [(); 2].map(|()| ConnectionTable::create(PLACES).unwrap());
     if let Some(seed) = number("ARCTOS_SIM_SEED") {
-        World::new(&table, seed, None).live();
+        World::new(&tables, seed, None).live();
         return;
     }
     let base = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0) >> 16;
     let mut counts = Counts::default();
     for seed in base..base + number("ARCTOS_SIM_LIVES").unwrap_or(LIVES) {
-        let lived = catch_unwind(AssertUnwindSafe(|| World::new(&table, seed, None).live()));
+        let lived = catch_unwind(AssertUnwindSafe(|| World::new(&tables, seed, None).live()));
         assert!(lived.is_ok(), "replay with ARCTOS_SIM_SEED={seed}");
         counts.add(lived.unwrap());
     }
@@ -119,10 +127,10 @@ fn every_simulated_group_keeps_the_invariants() {
 
 #[test]
 fn the_simulation_finds_each_fault() {
-    let table = ConnectionTable::create(PLACES).unwrap();
+    let tables = [(); 2].map(|()| ConnectionTable::create(PLACES).unwrap());
     for (fault, first) in FAULTS {
         let fails = |seed: &u64| {
-            let mut world = World::new(&table, *seed, Some(fault));
+            let mut world = World::new(&tables, *seed, Some(fault));
             catch_unwind(AssertUnwindSafe(|| world.live())).is_err()
         };
         let found = (first..first + SEARCHED).find(fails);
@@ -150,7 +158,11 @@ impl Dice {
 /// What all processes have in common.
 struct Env<'a> {
     kernel: Kernel,
+    /// One for each server: the second one is the successor of the first.
+    tables: [&'a ConnectionTable; 2],
+    /// That of the server whose process takes a step.
     table: &'a ConnectionTable,
+    server: usize,
     clients: Clients,
     dice: Dice,
     now: u64,
@@ -165,12 +177,18 @@ struct Env<'a> {
     idle_timeout: u64,
     fault: Option<Fault>,
     /// Who has claimed which place, according to the steps that were taken.
-    holders: BTreeMap<u32, (PlaceKey, Pid)>,
+    holders: BTreeMap<(usize, u32), (PlaceKey, Pid)>,
     /// Connections that were closed, so that their clients see the end whoever has duplicates.
     closed: BTreeSet<SocketId>,
 }
 
 impl Env<'_> {
+    /// A process of this server takes the next step.
+    fn enter(&mut self, server: usize) {
+        self.server = server;
+        self.table = self.tables[server];
+    }
+
     fn chance(&mut self, of_hundred: u64) -> bool {
         self.dice.draw() % 100 < of_hundred
     }
@@ -180,12 +198,12 @@ impl Env<'_> {
     }
 
     fn hold(&mut self, key: PlaceKey, by: Pid) {
-        let before = self.holders.insert(key.index, (key, by));
+        let before = self.holders.insert((self.server, key.index), (key, by));
         assert_eq!(before, None, "{by:?} claims {key:?}, which is claimed");
     }
 
     fn drop_hold(&mut self, key: PlaceKey, by: Pid) {
-        let before = self.holders.remove(&key.index);
+        let before = self.holders.remove(&(self.server, key.index));
         assert_eq!(before, Some((key, by)), "{by:?} gives up {key:?}");
     }
 

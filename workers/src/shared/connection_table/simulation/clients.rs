@@ -40,6 +40,7 @@ pub(super) struct Counts {
     pub(super) shared: u64,
     pub(super) shared_together: u64,
     pub(super) stalled: u64,
+    pub(super) passed: u64,
     pub(super) unshared: u64,
     pub(super) expired: u64,
     pub(super) released_after_death: u64,
@@ -169,7 +170,7 @@ impl Counts {
         assert!(self.cells().into_iter().all(|count| *count > 0), "{text}");
     }
 
-    fn cells(&mut self) -> [&mut u64; 14] {
+    fn cells(&mut self) -> [&mut u64; 15] {
         [
             &mut self.answers,
             &mut self.bad_gateways,
@@ -178,6 +179,7 @@ impl Counts {
             &mut self.shared,
             &mut self.shared_together,
             &mut self.stalled,
+            &mut self.passed,
             &mut self.unshared,
             &mut self.expired,
             &mut self.released_after_death,

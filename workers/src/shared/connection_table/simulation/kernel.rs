@@ -21,6 +21,8 @@ pub(super) type SocketId = usize;
 pub(super) struct Pid(pub(super) u32);
 
 pub(super) const SUPERVISOR: Pid = Pid(0);
+/// The supervisor that a supervisor starts in an upgrade.
+pub(super) const SUCCESSOR: Pid = Pid(1);
 
 /// What an item of epoll(7) tells the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +137,8 @@ pub(super) struct Kernel {
     processes: BTreeMap<Pid, Process>,
     mailboxes: BTreeMap<(Pid, Direction), Mailbox>,
     mailbox_room: usize,
+    /// Who has the other end of the mailboxes of a process.
+    parents: BTreeMap<Pid, Pid>,
 }
 
 impl Kernel {
@@ -142,9 +146,10 @@ impl Kernel {
         Self {
             sockets: Vec::new(),
             backlog: VecDeque::new(),
-            processes: BTreeMap::from([(SUPERVISOR, Process::default())]),
-            mailboxes: BTreeMap::new(),
+            processes: [SUPERVISOR, SUCCESSOR].map(|pid| (pid, Process::default())).into(),
+            mailboxes: [((SUCCESSOR, Direction::ToWorker), Mailbox::default())].into(),
             mailbox_room,
+            parents: [(SUCCESSOR, SUPERVISOR)].into(),
         }
     }
 
@@ -186,12 +191,13 @@ impl Kernel {
     // --- Processes and descriptors ---
 
     /// The child has duplicates of all descriptors, and a mailbox.
-    pub(super) fn fork(&mut self, child: Pid) {
-        let descriptors = self.processes[&SUPERVISOR].descriptors.clone();
+    pub(super) fn fork(&mut self, parent: Pid, child: Pid) {
+        let descriptors = self.processes[&parent].descriptors.clone();
         for socket in descriptors.values() {
             self.sockets[*socket].references += 1;
         }
         self.processes.insert(child, Process { descriptors, ..Process::default() });
+        self.parents.insert(child, parent);
         for direction in [Direction::ToWorker, Direction::ToSupervisor] {
             self.mailboxes.insert((child, direction), Mailbox::default());
         }
@@ -377,14 +383,15 @@ impl Kernel {
         if !self.has_room(worker, direction) {
             return Err(NotSent::Full);
         }
-        let sender = if direction == Direction::ToWorker { SUPERVISOR } else { worker };
+        let is_down = direction == Direction::ToWorker;
+        let sender = if is_down { self.parents[&worker] } else { worker };
         let sockets: Vec<_> = fds.iter().map(|fd| self.socket_of(sender, *fd)).collect();
         for socket in &sockets {
             self.sockets[*socket].references += 1;
         }
         let mailbox = self.mailboxes.get_mut(&(worker, direction)).expect("the mailbox exists");
         mailbox.messages.push_back(Message { bytes, sockets });
-        if direction == Direction::ToWorker {
+        if is_down {
             self.process(worker).is_waiting = false;
         }
         Ok(())
@@ -396,8 +403,9 @@ impl Kernel {
         direction: Direction,
     ) -> Option<(Vec<u8>, Vec<Fd>)> {
         let mailbox = self.mailboxes.get_mut(&(worker, direction))?;
+        let parent = self.parents[&worker];
         let Message { bytes, sockets } = mailbox.messages.pop_front()?;
-        let reader = if direction == Direction::ToWorker { worker } else { SUPERVISOR };
+        let reader = if direction == Direction::ToWorker { worker } else { parent };
         let fds = sockets.into_iter().map(|socket| self.open(reader, socket)).collect();
         Some((bytes, fds))
     }

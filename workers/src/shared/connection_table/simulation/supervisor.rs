@@ -6,26 +6,41 @@ use super::super::distribution::Distribution;
 use super::super::holdings::{Holdings, Installed};
 use super::super::message::{self, Kind};
 use super::super::{Life, Member, PlaceKey};
-use super::kernel::{Answer, Direction, Fd, NotSent, Peek, Pid, SUPERVISOR};
+use super::kernel::{Answer, Direction, Fd, NotSent, Peek, Pid};
 use super::{Env, Fault};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Op {
-    ReadAll { pid: Pid, number: u8 },
-    TakeOver { index: u32, number: u8, pid: Pid },
+pub(super) enum Op {
+    ReadAll {
+        pid: Pid,
+        number: u8,
+    },
+    TakeOver {
+        index: u32,
+        number: u8,
+        pid: Pid,
+    },
     Release(PlaceKey),
     Answer(PlaceKey),
     Shutdown(PlaceKey),
     Close(PlaceKey),
     Free(PlaceKey),
     Poll,
-    Bury { pid: Pid, number: u8 },
+    Bury {
+        pid: Pid,
+        number: u8,
+    },
+    /// Sends a claimed connection to the successor.
+    Pass(PlaceKey),
+    ClaimPassed(PlaceKey),
+    ReleaseClaimed(PlaceKey),
 }
 
-#[derive(Default)]
 pub(super) struct Supervisor {
+    pub(super) pid: Pid,
+    pub(super) server: usize,
     pub(super) holdings: Holdings<Fd>,
-    distribution: Distribution,
+    pub(super) distribution: Distribution,
     /// The members that may get connections.
     members: BTreeMap<u8, Pid>,
     /// Connections at which a member has still to look.
@@ -36,10 +51,28 @@ pub(super) struct Supervisor {
     dead: VecDeque<(Pid, u8)>,
     /// All workers whose mailboxes are open.
     mailboxes: BTreeMap<Pid, u8>,
-    plan: VecDeque<Op>,
+    pub(super) plan: VecDeque<Op>,
+    /// Whether idle connections go to a successor.
+    pub(super) is_passing: bool,
 }
 
 impl Supervisor {
+    pub(super) fn new(pid: Pid, server: usize) -> Self {
+        Self {
+            pid,
+            server,
+            holdings: Holdings::new(),
+            distribution: Distribution::default(),
+            members: BTreeMap::new(),
+            looks: BTreeMap::new(),
+            stalled: BTreeSet::new(),
+            dead: VecDeque::new(),
+            mailboxes: BTreeMap::new(),
+            plan: VecDeque::new(),
+            is_passing: false,
+        }
+    }
+
     /// A worker has started.
     pub(super) fn join(&mut self, pid: Pid, number: u8) {
         self.distribution.join(number, self.holdings.keys());
@@ -63,6 +96,12 @@ impl Supervisor {
         self.dead.push_back((pid, number));
     }
 
+    pub(super) fn next<const N: usize>(&mut self, ops: [Op; N]) {
+        for op in ops.into_iter().rev() {
+            self.plan.push_front(op);
+        }
+    }
+
     /// Whether no worker with this number is left, dead or alive.
     pub(super) fn is_free(&self, number: u8) -> bool {
         !self.mailboxes.values().any(|it| *it == number)
@@ -70,12 +109,16 @@ impl Supervisor {
 
     /// Does one thing. Returns whether there was one.
     pub(super) fn step(&mut self, env: &mut Env<'_>) -> bool {
+        env.enter(self.server);
         if let Some(op) = self.plan.pop_front() {
             self.carry_out(op, env);
             return true;
         }
         if let Some((pid, number)) = self.dead.pop_front() {
             self.bury(pid, number, env);
+            return true;
+        }
+        if self.pass(env) || self.adopt(env) {
             return true;
         }
         let mut pids: Vec<_> = self.mailboxes.iter().map(|(pid, number)| (*pid, *number)).collect();
@@ -92,8 +135,9 @@ impl Supervisor {
     }
 
     pub(super) fn sweep(&mut self, env: &mut Env<'_>) {
+        env.enter(self.server);
         for fd in self.holdings.take_stale(env.table) {
-            env.kernel.close(SUPERVISOR, fd);
+            env.kernel.close(self.pid, fd);
         }
         if env.fault != Some(Fault::StallForever) {
             self.stalled.clear();
@@ -132,28 +176,34 @@ impl Supervisor {
             }
             Op::TakeOver { index, number, pid } => self.take_over(index, number, pid, env),
             Op::Release(key) => {
-                env.drop_hold(key, SUPERVISOR);
+                env.drop_hold(key, self.pid);
                 env.table.record(key.index).expect("a place").place.release(key.generation);
                 env.clients.counts.released_after_death += 1;
             }
             Op::Answer(key) => {
                 let fd = *self.holdings.get(key).expect("a held connection");
-                env.kernel.send(SUPERVISOR, fd, Answer::BadGateway);
+                env.kernel.send(self.pid, fd, Answer::BadGateway);
             }
             Op::Shutdown(key) => {
                 let fd = *self.holdings.get(key).expect("a held connection");
-                env.kernel.shutdown(SUPERVISOR, fd);
-                env.closed.insert(env.kernel.socket_of(SUPERVISOR, fd));
+                env.kernel.shutdown(self.pid, fd);
+                env.closed.insert(env.kernel.socket_of(self.pid, fd));
             }
             Op::Close(key) => {
                 let fd = self.holdings.forget(key).expect("a held connection");
-                env.kernel.close(SUPERVISOR, fd);
+                env.kernel.close(self.pid, fd);
             }
             Op::Free(key) => {
-                env.drop_hold(key, SUPERVISOR);
+                env.drop_hold(key, self.pid);
                 env.table.free(key);
             }
             Op::Poll => self.poll(env),
+            Op::Pass(key) => self.pass_one(key, env),
+            Op::ClaimPassed(key) => self.claim_passed(key, env),
+            Op::ReleaseClaimed(key) => {
+                env.drop_hold(key, self.pid);
+                env.table.record(key.index).expect("a place").place.release(key.generation);
+            }
             Op::Bury { pid, .. } => {
                 env.kernel.drop_mailbox(pid, Direction::ToSupervisor);
                 self.mailboxes.remove(&pid);
@@ -167,7 +217,7 @@ impl Supervisor {
         let Some((generation, life)) = record.place.take_over(dead) else { return };
         let key = PlaceKey { index, generation };
         env.drop_hold(key, pid);
-        env.hold(key, SUPERVISOR);
+        env.hold(key, self.pid);
         let is_held = self.holdings.get(key).is_some();
         let ops: &[Op] = match life {
             _ if !is_held => &[Op::Free(key)],
@@ -179,7 +229,7 @@ impl Supervisor {
             Life::Free | Life::Idle => unreachable!("nobody had claimed it"),
         };
         for op in ops.iter().rev() {
-            self.plan.push_front(*op);
+            self.next([*op]);
         }
     }
 
@@ -188,7 +238,7 @@ impl Supervisor {
             let record = env.table.record(key.index).expect("a place of the table");
             let is_idle = record.place.read() == (key.generation, Life::Idle);
             let fd = *self.holdings.get(key).expect("the supervisor lends nothing");
-            if is_idle && env.kernel.peek(SUPERVISOR, fd) != Peek::Nothing {
+            if is_idle && env.kernel.peek(self.pid, fd) != Peek::Nothing {
                 for number in self.members.keys() {
                     self.looks.entry(*number).or_default().insert(key.index);
                 }
@@ -212,7 +262,7 @@ impl Supervisor {
                         Installed::Refused(fd) => Some(fd),
                     };
                     if let Some(fd) = stale {
-                        env.kernel.close(SUPERVISOR, fd);
+                        env.kernel.close(self.pid, fd);
                     }
                 }
             }
@@ -276,10 +326,11 @@ impl Supervisor {
 
     /// The last worker has ended.
     pub(super) fn close_all(&mut self, env: &mut Env<'_>) {
+        env.enter(self.server);
         for key in self.holdings.keys().collect::<Vec<_>>() {
             let place = &env.table.record(key.index).expect("a place of the table").place;
             if place.claim(key.generation, Member::SUPERVISOR).is_ok() {
-                env.hold(key, SUPERVISOR);
+                env.hold(key, self.pid);
                 for op in [Op::Shutdown(key), Op::Close(key), Op::Free(key)] {
                     self.carry_out(op, env);
                 }

@@ -104,6 +104,7 @@ pub(super) enum Mode {
 pub(super) struct Worker {
     pub(super) pid: Pid,
     pub(super) number: u8,
+    pub(super) server: usize,
     member: Member,
     pub(super) mode: Mode,
     pub(super) holdings: Holdings<Fd>,
@@ -119,10 +120,11 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(pid: Pid, number: u8) -> Self {
+    pub(super) fn new(pid: Pid, number: u8, server: usize) -> Self {
         Self {
             pid,
             number,
+            server,
             member: Member::worker(number).expect("a small number"),
             mode: Mode::Serving,
             holdings: Holdings::new(),
@@ -151,6 +153,7 @@ impl Worker {
 
     /// Does one thing. Returns whether there was one.
     pub(super) fn step(&mut self, env: &mut Env<'_>) -> bool {
+        env.enter(self.server);
         match self.plan.pop_front() {
             Some(op) => {
                 self.carry_out(op, env);

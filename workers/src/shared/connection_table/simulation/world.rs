@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{ConnectionTable, Life};
 use super::clients::{Clients, Counts};
-use super::kernel::{Kernel, Peek, Pid, SUPERVISOR};
+use super::kernel::{Kernel, Peek, Pid, SUCCESSOR, SUPERVISOR};
 use super::supervisor::Supervisor;
 use super::worker::{Mode, Worker};
 use super::{Dice, Env, Fault, PLACES};
@@ -21,6 +21,7 @@ struct Habits {
     flip_percent: u64,
     /// How many clients do not wait for an answer, or send a request in parts.
     reload_percent: u64,
+    upgrade_percent: u64,
     pipeline_percent: u64,
     part_percent: u64,
     /// How often the supervisor has its turn.
@@ -43,6 +44,7 @@ impl Habits {
             kill_percent: one_of(&[0, 1, 1, 4]) * 10,
             flip_percent: one_of(&[0, 2, 10]),
             reload_percent: one_of(&[0, 100, 100]),
+            upgrade_percent: one_of(&[0, 0, 30]),
             pipeline_percent: one_of(&[0, 20, 60]),
             part_percent: one_of(&[0, 30]),
             supervisor_percent: one_of(&[5, 20, 50]),
@@ -57,32 +59,46 @@ impl Habits {
             habits.supervisor_percent = 20;
             habits.rounds = 2;
             (habits.kill_percent, habits.tick_percent, habits.flip_percent) = (0, 0, 40);
-            habits.reload_percent = 0;
+            (habits.reload_percent, habits.upgrade_percent) = (0, 0);
             (habits.pipeline_percent, habits.part_percent) = (0, 0);
         }
         habits
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Upgrade {
+    None,
+    /// The successor's workers start.
+    Begun,
+    /// They are ready: the workers of the predecessor drain.
+    HandedOver,
+}
+
 pub(super) struct World<'a> {
     env: Env<'a>,
     workers: Vec<Worker>,
-    supervisor: Supervisor,
+    supervisors: [Supervisor; 2],
+    upgrade: Upgrade,
     next_pid: u32,
     habits: Habits,
     is_stopping: bool,
 }
 
 impl<'a> World<'a> {
-    pub(super) fn new(table: &'a ConnectionTable, seed: u64, fault: Option<Fault>) -> Self {
+    pub(super) fn new(tables: &'a [ConnectionTable; 2], seed: u64, fault: Option<Fault>) -> Self {
         let mut dice = Dice(seed);
-        table.reset([0, 7, u32::MAX - 3][dice.draw() as usize % 3]);
+        for table in tables {
+            table.reset([0, 7, u32::MAX - 3][dice.draw() as usize % 3]);
+        }
         let kernel = Kernel::new(1 + dice.draw() as usize % 4);
         let is_flapping = fault == Some(Fault::DropStaleUnseen);
         let habits = Habits::draw(&mut dice, is_flapping);
         let env = Env {
             kernel,
-            table,
+            tables: [&tables[0], &tables[1]],
+            table: &tables[0],
+            server: 0,
             clients: Clients::default(),
             now: 1_000,
             idle_timeout: habits.idle_timeout,
@@ -98,8 +114,9 @@ impl<'a> World<'a> {
         Self {
             env,
             workers: Vec::new(),
-            supervisor: Supervisor::default(),
-            next_pid: SUPERVISOR.0 + 1,
+            supervisors: [Supervisor::new(SUPERVISOR, 0), Supervisor::new(SUCCESSOR, 1)],
+            upgrade: Upgrade::None,
+            next_pid: SUCCESSOR.0 + 1,
             habits,
             is_stopping: false,
         }
@@ -131,6 +148,7 @@ impl<'a> World<'a> {
                 0..=15 => self.disturb_clients(),
                 16 if self.env.chance(self.habits.reload_percent) => self.replace(),
                 17 if self.env.chance(self.habits.kill_percent) => self.kill_any(),
+                18 if self.env.chance(self.habits.upgrade_percent) => self.begin_upgrade(),
                 _ => self.advance(),
             }
         }
@@ -141,9 +159,10 @@ impl<'a> World<'a> {
     fn advance(&mut self) {
         self.spawn_missing();
         if self.env.chance(self.habits.supervisor_percent) {
-            self.supervisor.step(&mut self.env);
+            let server = self.env.below(2);
+            self.supervisors[server].step(&mut self.env);
             if self.env.chance(2) {
-                self.supervisor.sweep(&mut self.env);
+                self.supervisors[server].sweep(&mut self.env);
             }
         } else if !self.workers.is_empty() {
             let index = self.env.below(self.workers.len());
@@ -208,45 +227,90 @@ impl<'a> World<'a> {
 
     // --- Workers come and go ---
 
-    fn serving(&self) -> usize {
-        self.workers.iter().filter(|worker| worker.mode == Mode::Serving).count()
+    fn serving(&self, server: usize) -> usize {
+        let is_one = |it: &&Worker| it.mode == Mode::Serving && it.server == server;
+        self.workers.iter().filter(is_one).count()
     }
 
-    fn spawn_missing(&mut self) {
-        if !self.is_stopping && self.serving() < self.habits.workers {
-            self.spawn();
+    /// Starts a worker of a server that has too few, and hands over once the successor has enough.
+    fn spawn_missing(&mut self) -> bool {
+        let servers = match self.upgrade {
+            _ if self.is_stopping => 0..0,
+            Upgrade::None => 0..1,
+            Upgrade::Begun => 0..2,
+            Upgrade::HandedOver => 1..2,
+        };
+        for server in servers {
+            if self.serving(server) < self.habits.workers && self.spawn(server) {
+                return true;
+            }
+        }
+        self.upgrade == Upgrade::Begun && !self.is_stopping && self.hand_over()
+    }
+
+    fn begin_upgrade(&mut self) {
+        if self.upgrade == Upgrade::None && !self.is_stopping {
+            self.upgrade = Upgrade::Begun;
         }
     }
 
-    fn spawn(&mut self) -> bool {
+    fn hand_over(&mut self) -> bool {
+        let is_ready = |it: &&Worker| it.server == 1 && it.mode == Mode::Serving && it.is_ready();
+        if self.workers.iter().filter(is_ready).count() < self.habits.workers {
+            return false;
+        }
+        let is_early = self.env.fault == Some(Fault::PassBeforeDrain);
+        if is_early && !self.supervisors[0].is_passing {
+            self.supervisors[0].is_passing = true;
+            return true;
+        }
+        if is_early && self.env.is_disturbed && !self.env.chance(1) {
+            return false;
+        }
+        self.supervisors[0].is_passing = true;
+        self.upgrade = Upgrade::HandedOver;
+        while self.serving(0) > 0 {
+            self.drain_any(0);
+        }
+        true
+    }
+
+    fn spawn(&mut self, server: usize) -> bool {
         let is_used = |number: &u8| {
-            let is_unfinished = !self.supervisor.is_free(*number)
+            let is_unfinished = !self.supervisors[server].is_free(*number)
                 && self.env.fault != Some(Fault::ReuseNumberEarly);
-            is_unfinished || self.workers.iter().any(|worker| worker.number == *number)
+            is_unfinished
+                || self.workers.iter().any(|it| it.server == server && it.number == *number)
         };
         let Some(number) = (0..8).find(|number| !is_used(number)) else { return false };
         let pid = Pid(self.next_pid);
         self.next_pid += 1;
-        self.env.kernel.fork(pid);
-        self.supervisor.join(pid, number);
-        self.workers.push(Worker::new(pid, number));
+        self.env.kernel.fork(self.supervisors[server].pid, pid);
+        self.supervisors[server].join(pid, number);
+        self.workers.push(Worker::new(pid, number, server));
         true
     }
 
     /// A reload, or a worker that has reached its limit: a new worker is ready before the old one drains.
     fn replace(&mut self) {
-        let ready = self.workers.iter().filter(|it| it.mode == Mode::Serving && it.is_ready());
-        if ready.count() <= self.habits.workers && !self.is_stopping {
-            self.spawn();
-            return;
+        let server = usize::from(self.upgrade == Upgrade::HandedOver);
+        let is_ready =
+            |it: &&Worker| it.server == server && it.mode == Mode::Serving && it.is_ready();
+        let ready = self.workers.iter().filter(is_ready).count();
+        if ready <= self.habits.workers && !self.is_stopping {
+            self.spawn(server);
+        } else {
+            self.drain_any(server);
         }
-        self.drain_any();
     }
 
-    fn drain_any(&mut self) {
-        let serving: Vec<_> =
-            (0..self.workers.len()).filter(|it| self.workers[*it].mode == Mode::Serving).collect();
-        if serving.len() > self.habits.workers || self.is_stopping && !serving.is_empty() {
+    fn drain_any(&mut self, server: usize) {
+        let is_one = |it: &usize| {
+            self.workers[*it].mode == Mode::Serving && self.workers[*it].server == server
+        };
+        let serving: Vec<_> = (0..self.workers.len()).filter(is_one).collect();
+        let is_ending = self.is_stopping || server == 0 && self.upgrade == Upgrade::HandedOver;
+        if serving.len() > self.habits.workers || is_ending && !serving.is_empty() {
             let index = serving[self.env.below(serving.len())];
             let worker = &mut self.workers[index];
             worker.mode = Mode::Draining;
@@ -261,6 +325,7 @@ impl<'a> World<'a> {
         }
         let index = self.env.below(self.workers.len());
         let worker = self.workers.remove(index);
+        self.env.enter(worker.server);
         self.env.clients.counts.kills += 1;
         for connection in worker.own.values().chain(&worker.serving).chain(&worker.prepared) {
             let is_lost = connection.key.filter(|_| connection.is_offered).is_none_or(|key| {
@@ -277,7 +342,7 @@ impl<'a> World<'a> {
 
     fn end(&mut self, worker: Worker) {
         self.env.kernel.exit(worker.pid);
-        self.supervisor.reap(worker.pid, worker.number);
+        self.supervisors[worker.server].reap(worker.pid, worker.number);
     }
 
     // --- Rest ---
@@ -289,12 +354,12 @@ impl<'a> World<'a> {
         let mut has_swept = false;
         loop {
             let mut did_something = false;
-            while !self.is_stopping && self.serving() < self.habits.workers && self.spawn() {
+            while self.spawn_missing() {
                 did_something = true;
             }
-            let first = self.env.below(self.workers.len() + 1);
-            for step in 0..=self.workers.len() {
-                let actor = (first + step) % (self.workers.len() + 1);
+            let first = self.env.below(self.workers.len() + 2);
+            for step in 0..=self.workers.len() + 1 {
+                let actor = (first + step) % (self.workers.len() + 2);
                 for _ in 0..=self.env.below(6) {
                     did_something |= match self.workers.get(actor) {
                         Some(worker) if busy.contains(&worker.pid) => false,
@@ -304,13 +369,15 @@ impl<'a> World<'a> {
                             busy.insert(worker.pid)
                         }
                         Some(_) => self.step(actor),
-                        None => self.supervisor.step(&mut self.env),
+                        None => self.supervisors[usize::from(actor > self.workers.len())]
+                            .step(&mut self.env),
                     };
                 }
                 self.tick();
             }
-            if !did_something && self.supervisor.is_stalled() && !has_swept {
-                self.supervisor.sweep(&mut self.env);
+            let is_stalled = self.supervisors.iter().any(Supervisor::is_stalled);
+            if !did_something && is_stalled && !has_swept {
+                self.sweep_supervisors();
                 has_swept = true;
             } else if !did_something {
                 return;
@@ -321,22 +388,32 @@ impl<'a> World<'a> {
     }
 
     fn check_wake_ups(&self) {
-        let Env { kernel, table, .. } = &self.env;
-        if !self.workers.iter().any(|it| it.mode == Mode::Serving && kernel.is_waiting(it.pid)) {
-            return;
+        let kernel = &self.env.kernel;
+        for supervisor in &self.supervisors {
+            let is_waiting = |it: &Worker| {
+                let serves = it.mode == Mode::Serving && it.server == supervisor.server;
+                serves && kernel.is_waiting(it.pid)
+            };
+            if self.workers.iter().any(is_waiting) {
+                assert!(kernel.backlog.is_empty(), "a connection waits for accept4(2)");
+                self.check_idle(supervisor);
+            }
         }
-        assert!(kernel.backlog.is_empty(), "a connection waits for accept4(2)");
-        for key in self.supervisor.holdings.keys() {
+    }
+
+    fn check_idle(&self, supervisor: &Supervisor) {
+        let table = self.env.tables[supervisor.server];
+        for key in supervisor.holdings.keys() {
             let record = table.record(key.index).expect("a place of the table");
-            let fd = *self.supervisor.holdings.get(key).expect("nothing is lent");
+            let fd = *supervisor.holdings.get(key).expect("nothing is lent");
             let is_idle = record.place.read() == (key.generation, Life::Idle);
-            let is_lost = is_idle && kernel.peek(SUPERVISOR, fd) != Peek::Nothing;
+            let is_lost = is_idle && self.env.kernel.peek(supervisor.pid, fd) != Peek::Nothing;
             assert!(!is_lost, "{key:?} is idle, and nobody looks at what has arrived");
         }
     }
 
     fn check_at_rest(&self) {
-        let Env { kernel, table, clients, closed, .. } = &self.env;
+        let Env { kernel, tables, clients, closed, .. } = &self.env;
         clients.check_at_rest(kernel, false);
         for socket in closed {
             assert!(
@@ -344,11 +421,14 @@ impl<'a> World<'a> {
                 "connection {socket} was closed and is open"
             );
         }
-        let lives =
-            (0..table.used_end()).filter_map(|index| Some(table.record(index)?.place.read().1));
-        let used = lives.filter(|life| *life != Life::Free);
-        let used = used.inspect(|life| assert_eq!(*life, Life::Idle, "nothing is claimed at rest"));
-        assert_eq!(table.len() as usize, used.count());
+        for table in tables {
+            let lives =
+                (0..table.used_end()).filter_map(|index| Some(table.record(index)?.place.read().1));
+            let used = lives.filter(|life| *life != Life::Free);
+            let used =
+                used.inspect(|life| assert_eq!(*life, Life::Idle, "nothing is claimed at rest"));
+            assert_eq!(table.len() as usize, used.count());
+        }
         let is_draining = |worker: &Worker| worker.mode != Mode::Serving;
         assert!(!self.workers.iter().any(is_draining), "a worker does not finish to drain");
     }
@@ -357,16 +437,27 @@ impl<'a> World<'a> {
         for worker in &mut self.workers {
             worker.sweep();
         }
-        self.supervisor.sweep(&mut self.env);
+        self.sweep_supervisors();
+    }
+
+    fn sweep_supervisors(&mut self) {
+        for supervisor in &mut self.supervisors {
+            supervisor.sweep(&mut self.env);
+        }
     }
 
     fn check_after_sweep(&self) {
         let Env { kernel, clients, .. } = &self.env;
         clients.check_at_rest(kernel, true);
-        let held: Vec<_> = self.supervisor.holdings.keys().collect();
-        assert_eq!(held.len(), self.env.table.len() as usize);
-        assert_eq!(kernel.descriptors(SUPERVISOR).len(), held.len(), "the supervisor has more");
+        for supervisor in &self.supervisors {
+            let held = supervisor.holdings.len();
+            assert_eq!(held, self.env.tables[supervisor.server].len() as usize);
+            let fds = kernel.descriptors(supervisor.pid).len();
+            assert_eq!(fds, held, "{:?} has more", supervisor.pid);
+        }
+        assert!(self.upgrade == Upgrade::None || self.supervisors[0].holdings.is_empty());
         for worker in &self.workers {
+            let held: Vec<_> = self.supervisors[worker.server].holdings.keys().collect();
             let keys: Vec<_> = worker.holdings.keys().collect();
             assert_eq!(keys, held, "{:?} holds other connections", worker.pid);
             let fds = kernel.descriptors(worker.pid);
@@ -390,18 +481,26 @@ impl<'a> World<'a> {
             self.disturb();
         }
         self.complete_requests();
-        while self.serving() > 0 {
-            self.drain_any();
+        for server in 0..2 {
+            while self.serving(server) > 0 {
+                self.drain_any(server);
+            }
         }
         self.rest(false);
         assert!(self.workers.is_empty(), "a worker does not end");
-        self.supervisor.close_all(&mut self.env);
-        self.supervisor.sweep(&mut self.env);
+        for supervisor in &mut self.supervisors {
+            supervisor.close_all(&mut self.env);
+        }
+        self.sweep_supervisors();
         self.tick();
-        assert!(self.env.kernel.descriptors(SUPERVISOR).is_empty());
+        for pid in [SUPERVISOR, SUCCESSOR] {
+            assert!(self.env.kernel.descriptors(pid).is_empty());
+        }
         assert!(self.env.kernel.sockets.iter().all(|socket| socket.references() == 0));
-        let lives = (0..PLACES).filter_map(|index| self.env.table.record(index));
-        assert!(lives.into_iter().all(|record| record.place.read().1 == Life::Free));
-        assert!(self.env.table.is_empty());
+        for table in self.env.tables {
+            let lives = (0..PLACES).filter_map(|index| table.record(index));
+            assert!(lives.into_iter().all(|record| record.place.read().1 == Life::Free));
+            assert!(table.is_empty());
+        }
     }
 }

@@ -36,12 +36,17 @@ class Server:
 
     def __init__(self, python, workers, *options, tls=False):
         self.place = Path(tempfile.mkdtemp(prefix="arctos-endure."))
-        self.log = self.place / "log"
+        self.log, self.admin, self.executions = (self.place / name for name in ("log", "admin", "executions"))
+        self.mark = f"ENDURE_EXECUTIONS={self.executions}"
         self.tls = trusting(self.place) if tls else None
         pair = ["--certfile", self.place / "cert.pem", "--keyfile", self.place / "key.pem"] if tls else []
-        command = [python, "-m", "arctos", "--bind", f"{HOST}:0", "--workers", str(workers), *pair, *options]
+        command = [python, "-m", "arctos", "--bind", f"{HOST}:0", "--workers", workers, *pair]
+        command += ["--admin-bind", f"unix:{self.admin}", *options, "endure_app:app"]
+        environment = os.environ | {"ENDURE_EXECUTIONS": str(self.executions)}
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen([*map(str, command), "endure_app:app"], cwd=SCRIPTS, stderr=log, stdout=log)
+            self.process = subprocess.Popen(
+                list(map(str, command)), cwd=SCRIPTS, env=environment, stderr=log, stdout=log
+            )
         self.supervisor = self.process.pid
         try:
             self.port = int(self.await_line(rf"server\.ready.*?{re.escape(HOST)}:(\d+)")[1])
@@ -49,13 +54,24 @@ class Server:
             self.__exit__(Failed)
             raise
 
-    def await_line(self, pattern):
+    def position(self):
+        """The end of the log, from which a later wait can start."""
+        return self.log.stat().st_size
+
+    def read_log(self, since=0):
+        with self.log.open("rb") as log:
+            log.seek(since)
+            return log.read().decode(errors="replace")
+
+    def await_line(self, pattern, since=0):
         """Waits for a line of the log, and returns its match."""
         until = time.monotonic() + PATIENCE_S
-        while time.monotonic() < until and self.process.poll() is None:
-            if found := re.search(pattern, self.log.read_text(errors="replace")):
+        may_come = True
+        while may_come:
+            may_come = time.monotonic() < until and is_running(self.supervisor)
+            if found := re.search(pattern, self.read_log(since)):
                 return found
-            time.sleep(0.05)
+            time.sleep(0.02)
         raise Failed(f"the server did not write {pattern!r}:\n{self.tail()}")
 
     def tail(self):
@@ -79,24 +95,67 @@ class Server:
         """What each process of the server uses, by pid."""
         return {pid: sample(pid) for pid in [self.supervisor, *self.workers()]}
 
+    def ready_workers(self):
+        """The workers that are alive and were ready at least once."""
+        said = map(int, re.findall(r"worker\.ready .*?pid=(\d+)", self.read_log()))
+        return [pid for pid in said if is_running(pid)]
+
+    def gauge(self, name):
+        """The sum of the samples of a metric."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as admin:
+            admin.settimeout(PATIENCE_S)
+            admin.connect(str(self.admin))
+            admin.sendall(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            page = b"".join(iter(lambda: admin.recv(65536), b"")).decode()
+        return sum(map(int, re.findall(rf"^arctos_{name}(?:{{.*}})? (\d+)", page, re.MULTILINE)))
+
     def reload(self):
-        self.process.send_signal(signal.SIGHUP)
+        os.kill(self.supervisor, signal.SIGHUP)
+
+    def upgrade(self):
+        """Returns when the successor serves and its predecessor has exited."""
+        since, before = self.position(), self.supervisor
+        self._request_upgrade()
+        self.await_line(rf"upgrade\.taken_over predecessor={before}\b", since)
+        successor = int(self.await_line(r"server\.ready pid=(\d+)", since)[1])
+        self.await_line(rf"server\.stopped .*?pid={before}\b", since)
+        self.supervisor = successor
+        if self.process.wait(PATIENCE_S) != 0:
+            raise Failed(f"the first server exited with status {self.process.returncode}:\n{self.tail()}")
+
+    def _request_upgrade(self):
+        """Asks again as long as the server has not noticed the end of its own predecessor."""
+        outcome = "the previous server"
+        while "the previous server" in outcome:
+            since = self.position()
+            os.kill(self.supervisor, signal.SIGUSR2)
+            outcome = self.await_line(r"upgrade\.(started|refused .*)", since)[1]
+
+    def leftovers(self):
+        """The live processes that descend from the server, whatever parent they have by now."""
+        found = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+        return [pid for pid in found if is_running(pid) and self.mark.encode() in environment_of(pid)]
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, *_):
-        if self.process.poll() is None:
-            self.process.terminate()
-        try:
-            status = self.process.wait(2 * PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            status = self.process.wait()
-        said = self.tail()
+        was_running = is_running(self.supervisor)
+        if was_running:
+            os.kill(self.supervisor, signal.SIGTERM)
+        until = time.monotonic() + 2 * PATIENCE_S
+        while is_running(self.supervisor) and time.monotonic() < until:
+            self.process.poll()
+            time.sleep(0.02)
+        left = self.leftovers()
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        status, said = self.process.wait(), self.tail()
         shutil.rmtree(self.place)
-        if kind is None and status != 0:
+        if kind is None and (status != 0 or not was_running):
             raise Failed(f"the server exited with status {status}:\n{said}")
+        if kind is None and left:
+            raise Failed(f"{len(left)} processes were left:\n{said}")
 
 
 def trusting(place):
@@ -112,6 +171,19 @@ def trusting(place):
 def children(pid):
     with contextlib.suppress(OSError):
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def is_running(pid):
+    """Whether there is a process with this pid that has not ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    return False
+
+
+def environment_of(pid):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     return []
 
 
@@ -132,8 +204,8 @@ def tcp_memory_kb():
     return int(pages) * os.sysconf("SC_PAGESIZE") // 1024
 
 
-def say(*words):
-    print(*words, flush=True)
+def say(*words, sep=" "):
+    print(*words, sep=sep, flush=True)
 
 
 def warn(*words):

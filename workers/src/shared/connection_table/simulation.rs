@@ -74,6 +74,10 @@ enum Fault {
     ClaimAfterPass,
     /// The predecessor passes connections before its workers know that they drain.
     PassBeforeDrain,
+    /// Idle connections go on to count as abandoned when a worker starts.
+    StayAbandoned,
+    /// Idle connections that no worker is left to serve do not end.
+    KeepAbandoned,
     /// The idle timeout closes what it has claimed without asking again whether it was used.
     ExpireUnchecked,
     /// A worker notes when a connection was used only when it releases the place.
@@ -85,26 +89,28 @@ enum Fault {
 }
 
 /// Each with a seed that finds it. A change of the simulation moves the seeds, so that the test searches from there on.
-const FAULTS: [(Fault, u64); 20] = [
-    (Fault::NoLookAfterRelease, 2),
-    (Fault::LookByWatching, 383),
-    (Fault::NoLookAfterDeath, 948),
+const FAULTS: [(Fault, u64); 22] = [
+    (Fault::NoLookAfterRelease, 4),
+    (Fault::LookByWatching, 393),
+    (Fault::NoLookAfterDeath, 1262),
     (Fault::FreeWithoutShutdown, 0),
-    (Fault::OfferAfterTakeOver, 303),
-    (Fault::ReuseNumberEarly, 115),
-    (Fault::ReadBeforeReading, 63),
-    (Fault::DropStaleUnseen, 49427),
-    (Fault::CloseWithoutUnwatch, 4),
-    (Fault::LeaveUnseen, 7560),
-    (Fault::ShareOnce, 47),
+    (Fault::OfferAfterTakeOver, 335),
+    (Fault::ReuseNumberEarly, 119),
+    (Fault::ReadBeforeReading, 102),
+    (Fault::DropStaleUnseen, 89675),
+    (Fault::CloseWithoutUnwatch, 7),
+    (Fault::LeaveUnseen, 7849),
+    (Fault::ShareOnce, 62),
     (Fault::InstallOnce, 0),
-    (Fault::LookOnce, 11091),
-    (Fault::StallForever, 11),
-    (Fault::ClaimAfterPass, 121),
-    (Fault::PassBeforeDrain, 33027),
-    (Fault::ExpireUnchecked, 209),
-    (Fault::StampLate, 30303),
-    (Fault::OwnEventsFirst, 1001),
+    (Fault::LookOnce, 12526),
+    (Fault::StallForever, 15),
+    (Fault::ClaimAfterPass, 886),
+    (Fault::PassBeforeDrain, 22855),
+    (Fault::StayAbandoned, 189),
+    (Fault::KeepAbandoned, 0),
+    (Fault::ExpireUnchecked, 218),
+    (Fault::StampLate, 35563),
+    (Fault::OwnEventsFirst, 2262),
     (Fault::KeepInherited, 0),
 ];
 

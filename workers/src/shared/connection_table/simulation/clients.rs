@@ -41,6 +41,7 @@ pub(super) struct Counts {
     pub(super) shared_together: u64,
     pub(super) stalled: u64,
     pub(super) passed: u64,
+    pub(super) abandoned: u64,
     pub(super) unshared: u64,
     pub(super) expired: u64,
     pub(super) released_after_death: u64,
@@ -170,7 +171,7 @@ impl Counts {
         assert!(self.cells().into_iter().all(|count| *count > 0), "{text}");
     }
 
-    fn cells(&mut self) -> [&mut u64; 15] {
+    fn cells(&mut self) -> [&mut u64; 16] {
         [
             &mut self.answers,
             &mut self.bad_gateways,
@@ -180,6 +181,7 @@ impl Counts {
             &mut self.shared_together,
             &mut self.stalled,
             &mut self.passed,
+            &mut self.abandoned,
             &mut self.unshared,
             &mut self.expired,
             &mut self.released_after_death,

@@ -164,7 +164,7 @@ impl Worker {
             return self.then(&[Serve::Parse]);
         }
         if connection.key.is_none() {
-            let is_shared = self.mode != Mode::Left && env.is_slow && env.chance(90);
+            let is_shared = self.mode == Mode::Left || env.is_slow && env.chance(90);
             return self.then(&[if is_shared { Serve::Allocate } else { Serve::Receive }]);
         }
         let is_unshared = !env.is_slow && self.mode != Mode::Left && env.chance(80);
@@ -234,7 +234,10 @@ impl Worker {
                 connection.is_offered = true;
                 env.clients.counts.shared += 1;
                 self.then(&RELEASE);
-                self.then(&[Serve::Watch(Watch::Shared), Serve::Lend]);
+                if self.mode != Mode::Left {
+                    self.then(&[Serve::Watch(Watch::Shared)]);
+                }
+                self.then(&[Serve::Lend]);
             }
             // The worker keeps the connection for itself, and tries again after the next response.
             Err(_) => self.then(&[Serve::Free, Serve::Receive]),

@@ -54,6 +54,8 @@ pub(super) struct Supervisor {
     pub(super) plan: VecDeque<Op>,
     /// Whether idle connections go to a successor.
     pub(super) is_passing: bool,
+    /// Whether the last worker has left.
+    is_abandoned: bool,
 }
 
 impl Supervisor {
@@ -70,11 +72,13 @@ impl Supervisor {
             mailboxes: BTreeMap::new(),
             plan: VecDeque::new(),
             is_passing: false,
+            is_abandoned: false,
         }
     }
 
     /// A worker has started.
-    pub(super) fn join(&mut self, pid: Pid, number: u8) {
+    pub(super) fn join(&mut self, pid: Pid, number: u8, env: &Env<'_>) {
+        self.is_abandoned &= env.fault == Some(Fault::StayAbandoned);
         self.distribution.join(number, self.holdings.keys());
         self.members.insert(number, pid);
         self.mailboxes.insert(pid, number);
@@ -142,6 +146,7 @@ impl Supervisor {
         if env.fault != Some(Fault::StallForever) {
             self.stalled.clear();
         }
+        self.end_idle(env);
     }
 
     /// Whether it has to wait for the next sweep.
@@ -269,6 +274,7 @@ impl Supervisor {
             Kind::Look => self.plan.push_back(Op::Poll),
             Kind::Leave => {
                 self.leave(number);
+                self.is_abandoned |= self.members.is_empty();
                 if env.fault != Some(Fault::LeaveUnseen) {
                     self.plan.push_back(Op::Poll);
                 }
@@ -324,17 +330,29 @@ impl Supervisor {
         sent.is_ok()
     }
 
-    /// The last worker has ended.
-    pub(super) fn close_all(&mut self, env: &mut Env<'_>) {
-        env.enter(self.server);
-        for key in self.holdings.keys().collect::<Vec<_>>() {
+    /// Ends connections that wait for a request, because no worker is left to serve them: all of them if the last one has
+    /// left, otherwise those that are expired.
+    fn end_idle(&mut self, env: &mut Env<'_>) {
+        let is_abandoned = self.is_abandoned && !self.is_passing;
+        if env.fault == Some(Fault::KeepAbandoned) || !is_abandoned && !self.mailboxes.is_empty() {
+            return;
+        }
+        for key in self.holdings.keys() {
             let place = &env.table.record(key.index).expect("a place of the table").place;
-            if place.claim(key.generation, Member::SUPERVISOR).is_ok() {
-                env.hold(key, self.pid);
-                for op in [Op::Shutdown(key), Op::Close(key), Op::Free(key)] {
-                    self.carry_out(op, env);
-                }
+            let is_late = is_abandoned || env.is_expired(key);
+            if !is_late || place.claim(key.generation, Member::SUPERVISOR).is_err() {
+                continue;
             }
+            env.hold(key, self.pid);
+            let fd = *self.holdings.get(key).expect("a held connection");
+            let socket = env.kernel.socket_of(self.pid, fd);
+            if !is_abandoned {
+                env.clients.expire(socket, env.now - env.idle_timeout);
+            } else if self.members.is_empty() {
+                env.clients.counts.abandoned += 1;
+                env.clients.allow_end(socket);
+            }
+            self.plan.extend([Op::Shutdown(key), Op::Close(key), Op::Free(key)]);
         }
     }
 }

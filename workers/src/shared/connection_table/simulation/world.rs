@@ -22,6 +22,8 @@ struct Habits {
     /// How many clients do not wait for an answer, or send a request in parts.
     reload_percent: u64,
     upgrade_percent: u64,
+    /// How often all workers drain, and start again only later.
+    pause_percent: u64,
     pipeline_percent: u64,
     part_percent: u64,
     /// How often the supervisor has its turn.
@@ -35,8 +37,8 @@ struct Habits {
 }
 
 impl Habits {
-    /// `is_flapping` chooses the runs of the last kind.
-    fn draw(dice: &mut Dice, is_flapping: bool) -> Self {
+    /// Two faults are rare, so that only the runs are searched that can have them.
+    fn draw(dice: &mut Dice, fault: Option<Fault>) -> Self {
         let mut one_of = |values: &[u64]| values[dice.draw() as usize % values.len()];
         let mut habits = Self {
             workers: one_of(&[1, 2, 3, 4]) as usize,
@@ -45,6 +47,7 @@ impl Habits {
             flip_percent: one_of(&[0, 2, 10]),
             reload_percent: one_of(&[0, 100, 100]),
             upgrade_percent: one_of(&[0, 0, 30]),
+            pause_percent: one_of(&[0, 0, 0, 10]),
             pipeline_percent: one_of(&[0, 20, 60]),
             part_percent: one_of(&[0, 30]),
             supervisor_percent: one_of(&[5, 20, 50]),
@@ -52,15 +55,18 @@ impl Habits {
             idle_timeout: one_of(&[20, 150]),
             rounds: one_of(&[2, 6, 12]),
         };
-        if one_of(&[0, 1, 2, 3]) == 0 || is_flapping {
+        if one_of(&[0, 1, 2, 3]) == 0 || fault == Some(Fault::DropStaleUnseen) {
             // Connections are shared and taken back all the time, and nothing else happens.
             habits.workers = habits.workers.max(3);
             habits.max_clients = 8;
             habits.supervisor_percent = 20;
             habits.rounds = 2;
             (habits.kill_percent, habits.tick_percent, habits.flip_percent) = (0, 0, 40);
-            (habits.reload_percent, habits.upgrade_percent) = (0, 0);
+            (habits.reload_percent, habits.upgrade_percent, habits.pause_percent) = (0, 0, 0);
             (habits.pipeline_percent, habits.part_percent) = (0, 0);
+        }
+        if fault == Some(Fault::PassBeforeDrain) {
+            (habits.upgrade_percent, habits.pause_percent, habits.kill_percent) = (100, 0, 0);
         }
         habits
     }
@@ -80,6 +86,8 @@ pub(super) struct World<'a> {
     workers: Vec<Worker>,
     supervisors: [Supervisor; 2],
     upgrade: Upgrade,
+    /// Until then, no worker starts.
+    paused_until: u64,
     next_pid: u32,
     habits: Habits,
     is_stopping: bool,
@@ -92,8 +100,7 @@ impl<'a> World<'a> {
             table.reset([0, 7, u32::MAX - 3][dice.draw() as usize % 3]);
         }
         let kernel = Kernel::new(1 + dice.draw() as usize % 4);
-        let is_flapping = fault == Some(Fault::DropStaleUnseen);
-        let habits = Habits::draw(&mut dice, is_flapping);
+        let habits = Habits::draw(&mut dice, fault);
         let env = Env {
             kernel,
             tables: [&tables[0], &tables[1]],
@@ -116,6 +123,7 @@ impl<'a> World<'a> {
             workers: Vec::new(),
             supervisors: [Supervisor::new(SUPERVISOR, 0), Supervisor::new(SUCCESSOR, 1)],
             upgrade: Upgrade::None,
+            paused_until: 0,
             next_pid: SUCCESSOR.0 + 1,
             habits,
             is_stopping: false,
@@ -149,10 +157,12 @@ impl<'a> World<'a> {
                 16 if self.env.chance(self.habits.reload_percent) => self.replace(),
                 17 if self.env.chance(self.habits.kill_percent) => self.kill_any(),
                 18 if self.env.chance(self.habits.upgrade_percent) => self.begin_upgrade(),
+                19 if self.env.chance(self.habits.pause_percent) => self.pause(),
                 _ => self.advance(),
             }
         }
         self.env.is_disturbed = false;
+        self.paused_until = 0;
     }
 
     /// Lets any process take one step.
@@ -235,7 +245,7 @@ impl<'a> World<'a> {
     /// Starts a worker of a server that has too few, and hands over once the successor has enough.
     fn spawn_missing(&mut self) -> bool {
         let servers = match self.upgrade {
-            _ if self.is_stopping => 0..0,
+            _ if self.is_stopping || self.is_paused() => 0..0,
             Upgrade::None => 0..1,
             Upgrade::Begun => 0..2,
             Upgrade::HandedOver => 1..2,
@@ -245,7 +255,22 @@ impl<'a> World<'a> {
                 return true;
             }
         }
-        self.upgrade == Upgrade::Begun && !self.is_stopping && self.hand_over()
+        let may_hand_over = !self.is_stopping && !self.is_paused();
+        self.upgrade == Upgrade::Begun && may_hand_over && self.hand_over()
+    }
+
+    fn is_paused(&self) -> bool {
+        self.env.now < self.paused_until
+    }
+
+    /// A reload ends the sharing, and the next one begins it again.
+    fn pause(&mut self) {
+        self.paused_until = self.env.now + 100;
+        for server in 0..2 {
+            while self.serving(server) > 0 && !self.is_stopping {
+                self.drain_any(server);
+            }
+        }
     }
 
     fn begin_upgrade(&mut self) {
@@ -286,7 +311,7 @@ impl<'a> World<'a> {
         let pid = Pid(self.next_pid);
         self.next_pid += 1;
         self.env.kernel.fork(self.supervisors[server].pid, pid);
-        self.supervisors[server].join(pid, number);
+        self.supervisors[server].join(pid, number, &self.env);
         self.workers.push(Worker::new(pid, number, server));
         true
     }
@@ -309,7 +334,9 @@ impl<'a> World<'a> {
             self.workers[*it].mode == Mode::Serving && self.workers[*it].server == server
         };
         let serving: Vec<_> = (0..self.workers.len()).filter(is_one).collect();
-        let is_ending = self.is_stopping || server == 0 && self.upgrade == Upgrade::HandedOver;
+        let is_ending = self.is_stopping
+            || self.is_paused()
+            || server == 0 && self.upgrade == Upgrade::HandedOver;
         if serving.len() > self.habits.workers || is_ending && !serving.is_empty() {
             let index = serving[self.env.below(serving.len())];
             let worker = &mut self.workers[index];
@@ -488,9 +515,9 @@ impl<'a> World<'a> {
         }
         self.rest(false);
         assert!(self.workers.is_empty(), "a worker does not end");
-        for supervisor in &mut self.supervisors {
-            supervisor.close_all(&mut self.env);
-        }
+        self.env.now += self.env.idle_timeout + 1;
+        self.sweep_supervisors();
+        self.rest(false);
         self.sweep_supervisors();
         self.tick();
         for pid in [SUPERVISOR, SUCCESSOR] {

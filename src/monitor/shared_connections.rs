@@ -481,10 +481,7 @@ impl Source for SharedConnections {
     }
 
     fn check_deadlines(&mut self, round: &Round, _reports: &mut Vec<Report>) {
-        if round.now >= self.next_pass {
-            self.next_pass = round.now + succession::INTERVAL;
-            self.pass();
-        }
+        self.pass_if_due(round.now);
         if round.now < self.next_sweep {
             return;
         }

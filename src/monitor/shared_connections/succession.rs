@@ -35,7 +35,7 @@ const HEAD_BYTES: usize = 9;
 const DATAGRAM_BYTES: usize = HEAD_BYTES + FACT_BYTES;
 /// How often the predecessor looks for connections that it can send, and how long it pauses at its end if the
 /// successor has no room.
-pub(super) const INTERVAL: Duration = Duration::from_millis(10);
+const INTERVAL: Duration = Duration::from_millis(10);
 /// How long the predecessor goes on sending at its end.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -92,16 +92,28 @@ impl Moved {
 }
 
 impl SharedConnections {
-    /// From now on, idle connections go to the successor. Returns what it needs for this.
+    /// From the next round on, idle connections go to the successor. Returns what it needs for this.
+    ///
+    /// Not in this round: the workers are told to drain only at its end. A worker that waits in epoll_wait(2) until then
+    /// would take the event of a connection that the successor has already, and nobody would serve it.
     pub(in crate::monitor) fn begin_to_pass(&mut self) -> io::Result<OwnedFd> {
         let (socket, successors) = fd::datagram_pair()?;
         self.succession = Succession::To(socket);
+        self.next_pass = Instant::now() + INTERVAL; // Later than the time of this round.
         Ok(successors)
     }
 
     /// From now on, idle connections come from the predecessor through this socket.
     pub(in crate::monitor) fn begin_to_receive(&mut self, socket: OwnedFd) {
         self.succession = Succession::From(socket);
+    }
+
+    /// From time to time, sends the idle connections to the successor.
+    pub(super) fn pass_if_due(&mut self, now: Instant) {
+        if now >= self.next_pass {
+            self.next_pass = now + INTERVAL;
+            self.pass();
+        }
     }
 
     /// Sends the idle connections to the successor, as far as it has room.

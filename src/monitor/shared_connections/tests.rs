@@ -299,6 +299,19 @@ fn bytes_that_came_for_a_dead_worker_are_looked_at_by_the_others() {
 }
 
 #[test]
+fn connections_go_to_a_successor_only_in_a_later_round() {
+    let mut rig = Rig::new(1);
+    let (key, _client) = rig.share(0);
+    rig.turn();
+    let round = Instant::now();
+    let _successor = rig.shared.begin_to_pass().unwrap();
+    rig.shared.pass_if_due(round);
+    assert!(rig.group().table.has(key), "its worker does not know yet that it drains");
+    rig.shared.pass_if_due(round + KEEP_ALIVE);
+    assert!(!rig.group().table.has(key));
+}
+
+#[test]
 fn what_no_worker_of_this_build_sends_changes_nothing() {
     let mut rig = Rig::new(2);
     let (client, socket) = UnixStream::pair().unwrap();

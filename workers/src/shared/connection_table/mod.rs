@@ -49,6 +49,8 @@
 //! | a mailbox ends, and its worker runs | as for a Leave; poll it no more | the application has closed the descriptor |
 //! | now and then | [`holdings::Holdings::take_stale`], in the workers, too | a connection that was taken back by a worker that was killed ends only with the last stale descriptor |
 //! | the last worker has sent Leave, and no other one starts | claim, shutdown(2), close(2), free what is Idle, then and with each sweep | nobody would serve it: the number of workers was reduced, or a reload has ended the sharing |
+//! | an upgrade hands over | have all workers drain; only then claim what is Idle, send it to the successor, close(2), free; if the successor has no room, release, and look as above | a worker that waits would take the event of a connection that the successor has already |
+//! | a connection comes from the predecessor | allocate; write facts and time of use; install; pass it on to all members; release | until then, nobody serves it |
 //! | all workers have died | the same with what is idle for longer than the idle timeout | usually another worker starts, and serves them |
 //!
 //! | taken over in | with a descriptor | without (no Offer was sent) |

@@ -271,17 +271,24 @@ impl Supervisor {
                     }
                 }
             }
-            Kind::Look => self.plan.push_back(Op::Poll),
+            Kind::Look => self.look_later(),
             Kind::Leave => {
                 self.leave(number);
                 self.is_abandoned |= self.members.is_empty();
                 if env.fault != Some(Fault::LeaveUnseen) {
-                    self.plan.push_back(Op::Poll);
+                    self.look_later();
                 }
             }
             Kind::Install => unreachable!("workers install nothing elsewhere"),
         }
         true
+    }
+
+    /// What another worker has offered before counts as well: its event may be the one that was taken.
+    fn look_later(&mut self) {
+        let mailboxes = self.mailboxes.iter();
+        self.plan.extend(mailboxes.map(|(&pid, &number)| Op::ReadAll { pid, number }));
+        self.plan.push_back(Op::Poll);
     }
 
     fn pass_on(&mut self, pid: Pid, number: u8, env: &mut Env<'_>) -> bool {

@@ -7,7 +7,7 @@ use arctos_worker::shared::log::{Level, Value};
 
 use super::{Monitor, access_log};
 use crate::listener::Listeners;
-use crate::supervisor::{Action, Verdict};
+use crate::supervisor::{Action, ServiceState, Verdict};
 use crate::system::pid::Pid;
 
 /// The consequence for clients when the listeners cannot be closed for new connections.
@@ -17,6 +17,8 @@ const QUEUES_OPEN: &str = "this kernel cannot ignore new TCP connections at a st
 impl Monitor<'_> {
     /// Carries out all actions. Returns the verdict when the server is finished.
     pub(super) fn carry_out(&mut self) -> Option<Verdict> {
+        let is_paused = self.supervisor.service_state() == ServiceState::Paused;
+        self.server.scoreboard.header().set_paused(is_paused);
         while let Some(action) = self.supervisor.next_action() {
             match action {
                 Action::Spawn { slot, side, generation } => self.spawn(slot, side, generation),

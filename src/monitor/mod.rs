@@ -70,7 +70,7 @@ use crate::process::fork::wait;
 use crate::process::reexec::Handover;
 use crate::process::signals::Signal;
 use crate::supervisor::slot::ExitStatus;
-use crate::supervisor::{Event, OperatorCommand, Supervisor, Verdict};
+use crate::supervisor::{Event, OperatorCommand, ServiceState, Supervisor, Verdict};
 use crate::system::exit_code::ExitCode;
 use crate::system::pid::Pid;
 use server::Server;
@@ -228,6 +228,8 @@ impl Monitor<'_> {
             pids: self.pids(),
             revision: self.server.generations.current(),
             suspended_for: None,
+            is_settled: self.supervisor.service_state() == ServiceState::Serving
+                && self.supervisor.reloading().is_none(),
         }
     }
 

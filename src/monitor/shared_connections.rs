@@ -43,6 +43,8 @@ use succession::Succession;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How many messages of one worker are read in a round.
 const MESSAGES: usize = 64;
+/// A mailbox holds fewer messages than this.
+const FULL_MAILBOX: usize = 512;
 /// How many descriptors are sent to a worker at once, so that few are under way while it is in a request.
 const SENT_AT_ONCE: usize = 64;
 const _: () = assert!(SENT_AT_ONCE <= MAX_KEYS);
@@ -210,9 +212,23 @@ impl Group {
             }
         }
         if self.must_look {
+            self.read_all();
             self.look();
         }
         self.distribute();
+    }
+
+    /// Reads what all workers have sent so far: a look misses a connection whose offer was not read, and its event may
+    /// be the one that was taken.
+    fn read_all(&mut self) {
+        for number in 0..MAX_MEMBERS as u8 {
+            let is_lost = self.member(number).is_none_or(|it| it.progress == MemberProgress::Lost);
+            // A worker that goes on sending does not keep the loop.
+            let mut rounds = if is_lost { 0 } else { FULL_MAILBOX / MESSAGES };
+            while rounds > 0 && self.read(number) {
+                rounds -= 1;
+            }
+        }
     }
 
     /// Reads what a worker has sent. Returns whether there may be more.
@@ -422,14 +438,14 @@ impl Group {
     }
 
     /// Does what is due from time to time.
-    fn sweep(&mut self, keep_alive: Duration, has_successor: bool) {
+    fn sweep(&mut self, keep_alive: Duration, goes_on: bool) {
         self.held.take_stale(&self.table);
         let table = self.table;
         for member in self.members.iter_mut().flatten() {
             member.is_stalled = false;
             member.unheld.retain(|key| table.has(*key));
         }
-        if self.is_abandoned && !has_successor {
+        if self.is_abandoned && !goes_on {
             self.end_idle(Duration::ZERO);
         } else if self.members.iter().all(Option::is_none) {
             self.end_idle(keep_alive); // The workers do this as long as there are any.
@@ -486,8 +502,10 @@ impl Source for SharedConnections {
             return;
         }
         self.next_sweep = round.now + SWEEP_INTERVAL;
+        // After a pause or in a reload, other workers will serve what the last ones have left.
+        let goes_on = self.succession.is_to() || !round.is_settled;
         for group in &mut self.groups {
-            group.sweep(round.revision.config.worker.timeouts.keep_alive, self.succession.is_to());
+            group.sweep(round.revision.config.worker.timeouts.keep_alive, goes_on);
         }
     }
 

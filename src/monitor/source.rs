@@ -72,6 +72,8 @@ pub(super) struct Round {
     pub(super) revision: Rc<ResolvedRevision>,
     /// How long the supervisor was suspended before this round, perhaps together with all other processes.
     pub(super) suspended_for: Option<Duration>,
+    /// Whether the server serves, and no reload is under way: no worker is about to start but replacements.
+    pub(super) is_settled: bool,
 }
 
 impl Round {

@@ -312,6 +312,20 @@ fn connections_go_to_a_successor_only_in_a_later_round() {
 }
 
 #[test]
+fn what_was_offered_before_a_look_is_looked_at() {
+    let mut rig = Rig::new(3);
+    let (client, socket) = UnixStream::pair().unwrap();
+    let keys: Vec<PlaceKey> =
+        (0..2 * MESSAGES).map(|_| rig.offer(2, &[socket.as_raw_fd()])).collect();
+    (&client).write_all(b"x").unwrap();
+    let look = message::encode(Kind::Look, &[]);
+    fd::send_datagram(rig.workers[0].mailbox.as_fd(), &look, &[]).unwrap();
+    rig.turn();
+    let looked = rig.received(1).into_iter().filter(|(kind, ..)| *kind == Kind::Look);
+    assert_eq!(looked.map(|(_, keys, _)| keys.len()).sum::<usize>(), keys.len());
+}
+
+#[test]
 fn what_no_worker_of_this_build_sends_changes_nothing() {
     let mut rig = Rig::new(2);
     let (client, socket) = UnixStream::pair().unwrap();

@@ -25,7 +25,9 @@ def test_any_order_of_reload_pause_scale_recycle_upgrade_loses_nothing(serve_upg
     server = code.serve(serve_upgradable, "--admin-bind", f"unix:{admin}", workers=WORKERS)
 
     def rest():
+        since = server.position()
         server.send(signal.SIGWINCH)
+        server.wait_for("signal.received", since=since, signal="SIGWINCH")  # the kernel delivers HUP before WINCH
         time.sleep(dice.choice([0, 0.05]))  # workers have exited, or are exiting
         server.send(signal.SIGHUP)
 

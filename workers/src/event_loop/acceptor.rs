@@ -279,9 +279,9 @@ impl Acceptor {
         self.header.passes_connections()
     }
 
-    /// Whether the idle connections of the server end with it.
+    /// Whether the idle connections of the server end with its workers.
     pub(super) fn ends_connections(&self) -> bool {
-        self.is_server_stopping() && !self.passes_connections()
+        self.header.is_paused() || (self.is_server_stopping() && !self.passes_connections())
     }
 
     /// Whether what the clients in this queue have sent was dropped, so that they will retransmit it.

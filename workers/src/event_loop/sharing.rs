@@ -22,6 +22,7 @@ use crate::connection::{ConnInfo, Timer};
 use crate::event_loop::client::Client;
 use crate::event_loop::client_table::Token;
 use crate::event_loop::clock::Clock;
+use crate::event_loop::drive::Kept;
 use crate::event_loop::poller::{Interest, Poller};
 use crate::process::fork_guard::GuardedFd;
 use crate::settings::KeepaliveMode;
@@ -402,8 +403,12 @@ impl<A: Application> EventLoop<'_, A> {
         let is_on = sharing.is_on();
         if client.place().is_none() {
             let is_kept = client.conn().info().served > 0 && client.is_shareable();
-            let gives_away = is_on || sharing.membership == Membership::Left;
-            return gives_away && is_kept && self.share(&[token]);
+            let has_left = sharing.membership == Membership::Left;
+            let is_shared = (is_on || has_left) && is_kept && self.share(&[token]);
+            if has_left && is_kept && !is_shared {
+                self.context.kept = Kept::None; // Its clients would keep this worker from its end.
+            }
+            return is_shared;
         }
         sharing.count_own(self.clients.table.len());
         let stays_shared = match sharing.membership {

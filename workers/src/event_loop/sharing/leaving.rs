@@ -7,6 +7,7 @@ use crate::application::Application;
 use crate::event_loop::EventLoop;
 use crate::event_loop::client::Client;
 use crate::event_loop::client_table::Token;
+use crate::event_loop::drive::Kept;
 use crate::settings::KeepaliveMode;
 use crate::shared::connection_table::PlaceKey;
 use crate::shared::connection_table::message::Kind;
@@ -56,6 +57,8 @@ impl<A: Application> EventLoop<'_, A> {
         }
         if is_last {
             sharing.membership = Membership::Last;
+            // The server may have begun to pause or to stop since this worker began to drain.
+            self.context.kept = Kept::None;
             self.take_back_all();
         } else {
             self.share_idle();

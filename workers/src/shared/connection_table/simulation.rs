@@ -105,7 +105,7 @@ const FAULTS: [(Fault, u64); 22] = [
     (Fault::LookOnce, 12526),
     (Fault::StallForever, 15),
     (Fault::ClaimAfterPass, 886),
-    (Fault::PassBeforeDrain, 22855),
+    (Fault::PassBeforeDrain, 158960),
     (Fault::StayAbandoned, 189),
     (Fault::KeepAbandoned, 0),
     (Fault::ExpireUnchecked, 218),

@@ -16,6 +16,7 @@ pub struct Header {
     worker_count: AtomicU32,
     shares_listeners: AtomicU32,
     passes_connections: AtomicU32,
+    is_paused: AtomicU32,
     drain_deadline: Moment,
     /// The counters of the supervisor itself.
     pub counters: Counters,
@@ -31,6 +32,7 @@ impl Header {
             worker_count: AtomicU32::new(0),
             shares_listeners: AtomicU32::new(0),
             passes_connections: AtomicU32::new(0),
+            is_paused: AtomicU32::new(0),
             drain_deadline: Moment::none(),
             counters: Counters::new(),
             quarantine: QuarantineTable::new(),
@@ -91,6 +93,16 @@ impl Header {
     /// Called by the supervisor, before it stops.
     pub fn set_passes_connections(&self, passes: bool) {
         self.passes_connections.store(u32::from(passes), Ordering::Relaxed);
+    }
+
+    /// Whether all workers drain, and no other ones start for the time being.
+    pub fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::Relaxed) != 0
+    }
+
+    /// Called by the supervisor, before it sets the commands.
+    pub fn set_paused(&self, is_paused: bool) {
+        self.is_paused.store(u32::from(is_paused), Ordering::Relaxed);
     }
 
     /// When draining workers have to have exited at the latest (CLOCK_MONOTONIC since boot).

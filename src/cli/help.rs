@@ -108,6 +108,7 @@ mod tests {
         let mut pages: Vec<_> = guide.map(|page| page.unwrap().file_name()).collect();
         let mut topics: Vec<_> =
             TOPICS.iter().map(|topic| OsString::from(format!("{}.md", topic.name))).collect();
+        pages.retain(|page| !page.as_encoded_bytes().ends_with(b".svg"));
         pages.sort();
         topics.sort();
         assert_eq!(pages, topics);

@@ -169,7 +169,14 @@ impl Workers {
                     interrupt(&self.log, child, call);
                     continue;
                 }
-                Verdict::Wait => continue,
+                Verdict::Wait => {
+                    // The system call may have gone on after the other signal, or the handler ran in code of the server.
+                    // The exception is raised once.
+                    if let (Some(_), Some(call)) = (&found, child.entry.call_start()) {
+                        let _ = child.interrupt(call);
+                    }
+                    continue;
+                }
                 verdict @ (Verdict::Reacted | Verdict::Recycle) => {
                     if verdict == Verdict::Reacted {
                         log_late(&self.log, child, true);

@@ -170,8 +170,7 @@ impl Workers {
                     continue;
                 }
                 Verdict::Wait => {
-                    // The system call may have gone on after the other signal, or the handler ran in code of the server.
-                    // The exception is raised once.
+                    // The system call may have gone on after another signal. The exception is raised once.
                     if let (Some(_), Some(call)) = (&found, child.entry.call_start()) {
                         let _ = child.interrupt(call);
                     }

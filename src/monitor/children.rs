@@ -313,6 +313,11 @@ impl Child {
         signals::interrupt(self.pid.0)
     }
 
+    /// Repeats the signal for the call that was interrupted. If another call has begun, it does nothing there.
+    pub fn interrupt_again(&self) -> Result<(), Errno> {
+        signals::interrupt(self.pid.0)
+    }
+
     /// The stack pipe, as long as it may have something to read.
     pub fn awaited_stacks(&self) -> Option<BorrowedFd<'_>> {
         self.socket.stacks.as_ref().filter(|_| self.stacks.has_room()).map(AsFd::as_fd)

@@ -171,8 +171,8 @@ impl Workers {
                 }
                 Verdict::Wait => {
                     // The system call may have gone on after another signal. The exception is raised once.
-                    if let (Some(_), Some(call)) = (&found, child.entry.call_start()) {
-                        let _ = child.interrupt(call);
+                    if found.is_some() {
+                        let _ = child.interrupt_again();
                     }
                     continue;
                 }

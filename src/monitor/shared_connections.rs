@@ -260,7 +260,7 @@ impl Group {
     }
 
     fn hold(&mut self, number: u8, key: PlaceKey, socket: Option<OwnedFd>) {
-        let has_room = (self.held.len() as u64) < fd::descriptor_limit() / 2;
+        let has_room = self.has_room();
         // The other workers do not get what this process cannot hold.
         let Some(socket) = socket.filter(|_| has_room) else {
             if let Some(Some(member)) = self.members.get_mut(usize::from(number)) {
@@ -283,10 +283,19 @@ impl Group {
             member.unlooked.clear();
         }
         self.must_look = true;
-        let goes_on = [MemberProgress::Booting, MemberProgress::Serving];
-        let is_last = !self.members.iter().flatten().any(|it| goes_on.contains(&it.progress));
         // The mailbox of a worker that has died ends as well, and that worker is about to be replaced.
-        self.is_abandoned |= is_last && progress == MemberProgress::Leaving;
+        self.is_abandoned |= !self.is_served() && progress == MemberProgress::Leaving;
+    }
+
+    /// Whether a worker serves what is held, or is about to.
+    fn is_served(&self) -> bool {
+        let goes_on = [MemberProgress::Booting, MemberProgress::Serving];
+        self.members.iter().flatten().any(|it| goes_on.contains(&it.progress))
+    }
+
+    /// Whether there are descriptors enough to hold one more.
+    fn has_room(&self) -> bool {
+        (self.held.len() as u64) < fd::descriptor_limit() / 2
     }
 
     /// Ends the connections that have waited for a request for this long.

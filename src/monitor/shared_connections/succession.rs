@@ -24,9 +24,9 @@ use arctos_worker::shared::connection_table::holdings::Installed;
 use arctos_worker::shared::connection_table::{FACT_BYTES, Member, PlaceKey, Record};
 use arctos_worker::shared::fd::{self, Datagram};
 use nix::errno::Errno;
-use nix::sys::socket::{Shutdown, shutdown};
 
-use super::{Group, MESSAGES, MemberProgress, SharedConnections};
+use super::{Group, MESSAGES, SharedConnections};
+use crate::monitor::victims;
 
 /// Changes with the format of a datagram and with that of the facts.
 const VERSION: u8 = 1;
@@ -56,6 +56,10 @@ impl Succession {
             Self::None => None,
             Self::To(socket) | Self::From(socket) => Some(socket),
         }
+    }
+
+    pub(super) fn is_to(&self) -> bool {
+        matches!(self, Self::To(_))
     }
 }
 
@@ -166,66 +170,36 @@ impl SharedConnections {
         });
         match adopted {
             Some((group, key)) => group.adopt(key, socket),
-            None => end(socket.as_fd()),
+            None => victims::close(&socket),
         }
-    }
-}
-
-impl Succession {
-    pub(super) fn is_to(&self) -> bool {
-        matches!(self, Self::To(_))
     }
 }
 
 impl Group {
-    fn is_served(&self) -> bool {
-        let serves = [MemberProgress::Booting, MemberProgress::Serving];
-        self.members.iter().flatten().any(|member| serves.contains(&member.progress))
-    }
-
+    /// Sends what waits for a request. What the successor has no room for stays idle.
     fn pass(&mut self, successor: BorrowedFd<'_>) -> Result<(), Errno> {
-        for (key, record) in self.claim_idle() {
+        let keys: Vec<PlaceKey> = self.held.keys().collect();
+        for key in keys {
+            let Some(record) = self.table.record(key.index) else { continue };
             let Some(socket) = self.held.get(key) else { continue };
-            let moved = Moved::of(record).encode();
-            match fd::send_datagram(successor, &moved, &[socket.as_raw_fd()]) {
-                Ok(()) => {
-                    self.held.forget(key);
-                    self.table.free(key);
-                }
-                Err(error) => {
-                    self.release_claimed();
-                    return Err(error);
-                }
+            if record.place.claim(key.generation, Member::SUPERVISOR).is_err() {
+                continue;
             }
+            let moved = Moved::of(record).encode();
+            if let Err(error) = fd::send_datagram(successor, &moved, &[socket.as_raw_fd()]) {
+                record.place.release(key.generation);
+                self.must_look = true;
+                return Err(error);
+            }
+            self.held.forget(key);
+            self.table.free(key);
         }
         Ok(())
     }
 
-    /// Claims all connections that wait for a request.
-    fn claim_idle(&self) -> Vec<(PlaceKey, &'static Record)> {
-        let claim = |key: PlaceKey| {
-            let record = self.table.record(key.index)?;
-            record.place.claim(key.generation, Member::SUPERVISOR).ok()?;
-            Some((key, record))
-        };
-        self.held.keys().filter_map(claim).collect()
-    }
-
-    /// Releases what [`Group::claim_idle`] has claimed, and has the workers look at it again.
-    fn release_claimed(&mut self) {
-        for key in self.held.keys() {
-            let Some(record) = self.table.record(key.index) else { continue };
-            let (generation, life) = record.place.read();
-            if generation == key.generation && life.holder() == Some(Member::SUPERVISOR) {
-                record.place.release(generation);
-            }
-        }
-        self.look();
-    }
-
     /// Allocates a place for a connection of the predecessor.
     fn record(&self, moved: &Moved) -> Option<PlaceKey> {
-        if self.held.len() as u64 >= fd::descriptor_limit() / 2 {
+        if !self.has_room() {
             return None;
         }
         let random = u32::try_from(self.held.len()).unwrap_or(0);
@@ -243,17 +217,12 @@ impl Group {
     fn adopt(&mut self, key: PlaceKey, socket: OwnedFd) {
         match self.held.install(&self.table, key, socket) {
             Installed::Held { .. } => self.distribution.offer_to_all(key),
-            Installed::Refused(refused) => return end(refused.as_fd()), // The table was overwritten.
+            Installed::Refused(refused) => return victims::close(&refused), // The table was overwritten.
         }
         if let Some(record) = self.table.record(key.index) {
             record.place.release(key.generation);
         }
     }
-}
-
-fn end(socket: BorrowedFd<'_>) {
-    // ENOTCONN: the peer was faster.
-    let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ fn the_third_incident_within_the_time_begins_a_quarantine_that_lasts_as_long() {
     assert!(rig.after(s(59)).is_empty());
     assert_eq!(rig.after(s(1)), ["/a ends: expired"]);
     assert_eq!(rig.quarantine.next_deadline(), None);
-    assert!(rig.dies("/a").is_empty(), "it begins anew");
+    assert!(rig.dies("/a").is_empty(), "the count starts again");
     assert!(rig.dies("/a").is_empty());
     assert_eq!(rig.dies("/a"), ["/a begins: 3, 60s"]);
 }

@@ -8,7 +8,7 @@ from collections import Counter
 from contextlib import ExitStack
 
 import pytest
-from support.proxies import nginx
+from support.proxies import keeping_connections, nginx
 from support.server import EXIT_DONE, PATIENCE_S, WORKER_DIED, WORKER_LEFT, WORKER_READY, run
 from support.shared_connections import assert_ends_orderly
 from support.waiting import wait_until
@@ -145,13 +145,7 @@ def behind_nginx(serve_sharing, tmp_path, make_gate, inbox):
 
     def start(*options):
         sharing = serve_sharing(*options, workers=4)
-        http = """
-        upstream arctos { server 127.0.0.1:%d; keepalive 16; }
-        server {
-            listen 127.0.0.1:{port};
-            location / { proxy_pass http://arctos; proxy_http_version 1.1; proxy_set_header Connection ""; }
-        }""" % sharing.server.port
-        proxy = proxies.enter_context(nginx(tmp_path / "nginx", http))
+        proxy = proxies.enter_context(nginx(tmp_path / "nginx", keeping_connections(sharing.server)))
         clients = [sharing.wires.enter_context(Wire(("127.0.0.1", proxy.port))) for _ in range(4)]
         gates = [make_gate() for _ in clients]
         for wire, gate in zip(clients, gates, strict=True):

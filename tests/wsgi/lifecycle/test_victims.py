@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.admin_client import ask, status
 from support.certificates import TlsWire, certificate, client
-from support.proxies import nginx
+from support.proxies import keeping_connections, nginx
 from support.server import WORKER_DIED, WORKER_READY
 from support.waiting import wait_until
 from support.wire import Wire
@@ -195,13 +195,7 @@ def test_a_client_that_goes_on_sending_reads_its_502(watched, open_wire, gate, i
 
 def test_nginx_passes_the_answer_on(watched, open_wire, gate, inbox, tmp_path):
     running = watched()
-    http = """
-    upstream arctos { server 127.0.0.1:%d; keepalive 16; }
-    server {
-        listen 127.0.0.1:{port};
-        location / { proxy_pass http://arctos; proxy_http_version 1.1; proxy_set_header Connection ""; }
-    }""" % running.server.port
-    with nginx(tmp_path / "nginx", http) as proxy:
+    with nginx(tmp_path / "nginx", keeping_connections(running.server)) as proxy:
         wire = open_wire(("127.0.0.1", proxy.port))
         assert wire.get("/slow?ms=0").response().status == 200
         killed = wait_at(wire, gate, inbox)

@@ -59,6 +59,16 @@ class Proxy:
             return False
 
 
+def keeping_connections(server):
+    """The contents of `http` for an nginx that passes requests to this server on connections that it keeps."""
+    return """
+    upstream arctos { server 127.0.0.1:%d; keepalive 16; }
+    server {
+        listen 127.0.0.1:{port};
+        location / { proxy_pass http://arctos; proxy_http_version 1.1; proxy_set_header Connection ""; }
+    }""" % server.port
+
+
 def nginx(directory, http, stream=""):
     """Starts nginx with these contents of `http`, in which `{port}` is the port that it listens at."""
     program = _program("nginx")

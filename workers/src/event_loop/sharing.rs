@@ -109,8 +109,8 @@ fn store_facts(record: &Record, info: &ConnInfo, clock: &Clock) -> bool {
 }
 
 impl Sharing {
-    /// Joins the group: has epoll watch the mailbox. The verdict on the application's speed is that of the worker
-    /// that had this number before.
+    /// Joins the group: has epoll watch the mailbox. The verdict on the application's speed is that of the last worker
+    /// of this slot.
     pub(super) fn join(
         group: GroupMembership,
         mode: KeepaliveMode,
@@ -154,9 +154,10 @@ impl Sharing {
             }
     }
 
-    /// Whether there are descriptors enough to hold one more.
-    fn has_room(&self) -> bool {
-        (self.holdings.len() as u64) < fd::descriptor_limit() / 2
+    /// Whether the worker may hold more, of at most `limit`, and has descriptors enough.
+    fn has_room(&self, limit: usize) -> bool {
+        let held = self.holdings.len();
+        held < limit && (held as u64) < fd::descriptor_limit() / 2
     }
 
     /// Tells the others how many connections this worker has for itself.
@@ -237,9 +238,6 @@ impl Sharing {
         idle_since: Option<Instant>,
         clock: &Clock,
     ) -> Option<ClaimedPlace> {
-        if !self.has_room() || info.tls.is_some() {
-            return None;
-        }
         self.random = self.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let key = self.table.allocate(self.member, self.random >> 8)?;
         let record = self.table.record(key.index)?;
@@ -427,7 +425,7 @@ impl<A: Application> EventLoop<'_, A> {
     /// left the table of clients.
     fn share(&mut self, tokens: &[Token]) -> bool {
         let Some(sharing) = &mut self.clients.sharing else { return false };
-        if sharing.holdings.len() >= self.clients.limit {
+        if !sharing.has_room(self.clients.limit) {
             return false;
         }
         let (mut places, mut keys, mut sockets) = (Vec::new(), Vec::new(), Vec::new());

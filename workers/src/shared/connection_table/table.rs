@@ -122,12 +122,12 @@ impl ConnectionTable {
         self.header().is_slow()
     }
 
-    /// Whether this member, or the one before it in its slot, has called the application slow.
+    /// Whether the application is slow by the verdict of this member, or of the one before it in its slot.
     pub fn is_slot_slow(&self, number: u8) -> bool {
         self.header().is_slot_slow(number)
     }
 
-    /// Called by a member. The next member of its slot inherits what it has called the application.
+    /// Called by a member. The next member of its slot inherits the verdict.
     pub fn set_slow(&self, number: u8, is_slow: bool) {
         self.header().set_slow(number, is_slow);
     }

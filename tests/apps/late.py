@@ -242,6 +242,8 @@ def pid(environ, start_response, _query):
 WAYS = {f"/{way.__name__}": way for way in (
     caught, replaced, swallow, recovers, in_c, has_own_handler, writes, forks, busy, extend, misuse, pid, generator
 )}
+# For a time limit of its own.
+WAYS["/brief"] = busy
 
 
 def app(environ, start_response):

@@ -19,7 +19,7 @@ use nix::unistd::{chdir, fchdir};
 use crate::cli::{self, Invocation};
 use crate::client::ctl::{self, CtlCommand};
 use crate::client::top::{self, Watch};
-use crate::config::options::Setting;
+use crate::config::options::{OptionSpec, Setting};
 use crate::config::{Config, ConfigError, Source};
 use crate::listener::{DescriptorOwner, InheritedSockets, ListenError, ListenOptions, Listeners};
 use crate::monitor::revision::Revision;
@@ -219,6 +219,7 @@ fn serve(
         ("workers", Value::Number(i64::from(config.workers))),
     ];
     log.line(Level::Info, "server.starting", &pairs);
+    log_defaults(config, &log);
     log_hints(config, &log);
     if let Err(error) = raise_nofile() {
         log.line(Level::Warning, "server.nofile_not_raised", &[("error", Value::Display(&error))]);
@@ -254,6 +255,18 @@ fn serve(
             log.line(Level::Critical, "server.failed", &pairs);
             code
         }
+    }
+}
+
+/// Logs the defaults that were chosen for this place, with the reasons.
+fn log_defaults(config: &Config, log: &Log) {
+    for (chosen, reason) in config.chosen_defaults() {
+        let pairs = [
+            ("option", Value::Text(OptionSpec::of(chosen.setting).long)),
+            ("value", Value::Text(&chosen.value)),
+            ("reason", Value::Display(reason)),
+        ];
+        log.line(Level::Info, "config.default_chosen", &pairs);
     }
 }
 

@@ -483,9 +483,45 @@ fn the_effective_configuration_names_each_origin() {
     assert_eq!(line("--workers"), "--workers 3 command line");
     assert_eq!(line("--timeout"), "--timeout 500ms command line");
     assert_eq!(line("--backlog"), "--backlog 9 environment ARCTOS_BACKLOG");
-    assert_eq!(line("--bind"), "--bind 0.0.0.0:80 environment PORT");
+    assert_eq!(
+        line("--bind"),
+        "--bind 0.0.0.0:80 default: PORT is set, and its platform connects from outside"
+    );
     assert_eq!(line("--keep-alive"), "--keep-alive 75s default");
     assert_eq!(line("MODULE:ATTR"), "MODULE:ATTR - default");
+}
+
+#[test]
+fn a_default_that_fits_the_place_gives_way_to_every_given_value() {
+    let shown = |options: &str, variables: &[(&str, &str)]| {
+        let page = printed(options, variables);
+        line_of(&page, "--keep-alive")
+    };
+    let (dyno, cloud_run) = (("DYNO", "web.1"), ("K_SERVICE", "shop"));
+    assert_eq!(
+        shown("", &[dyno]),
+        "--keep-alive 95s default: DYNO is set, and Heroku's router keeps idle connections for 90s"
+    );
+    assert_eq!(
+        shown("", &[cloud_run]),
+        "--keep-alive 620s default: K_SERVICE is set, and Google's front ends keep idle connections for 600s"
+    );
+    assert_eq!(shown("--keep-alive 5", &[dyno]), "--keep-alive 5s command line");
+    let variable = ("ARCTOS_KEEP_ALIVE", "5");
+    assert_eq!(shown("", &[dyno, variable]), "--keep-alive 5s environment ARCTOS_KEEP_ALIVE");
+}
+
+#[test]
+fn a_configuration_knows_the_reasons_of_its_defaults() {
+    let config =
+        config_with("", &[("PORT", "80"), ("K_SERVICE", "shop"), ("WEB_CONCURRENCY", "3")]);
+    let chosen: Vec<_> =
+        config.chosen_defaults().map(|(chosen, _)| OptionSpec::of(chosen.setting).long).collect();
+    assert_eq!(chosen, ["bind", "keep-alive"]);
+    for option in OPTIONS {
+        assert_eq!(config.effective(option.setting).setting, option.setting);
+    }
+    assert_eq!(config.effective(Setting::Workers).value, "3");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::error::ConfigError;
 use super::options::Setting;
 use super::origin::Origin;
+use super::place::Reason;
 use super::reader::{Reader, wrong};
 use super::value::{Kind, Whole, bounded};
 use crate::system::address::{AddressError, BindAddress};
@@ -25,14 +26,14 @@ pub(super) fn binds(
     } else {
         let inherited = listen_fds::inherited(environment, std::process::id())?;
         if !inherited.is_empty() {
-            (inherited.into_iter().map(BindAddress::Fd).collect(), Origin::Systemd)
+            (inherited.into_iter().map(BindAddress::Fd).collect(), Origin::Place(Reason::Systemd))
         } else if let Some(text) = environment.value("PORT") {
             let origin = Origin::Environment("PORT".to_owned());
             let ports = Whole { min: 0, max: u64::from(u16::MAX) };
             let port = text.to_str().and_then(|text| ports.read(text));
             let port = port.ok_or_else(|| wrong(Setting::Bind, &origin, text, ports.expected()))?;
             let host = "0.0.0.0".to_owned();
-            (vec![BindAddress::Tcp { host, port: bounded(port) }], origin)
+            (vec![BindAddress::Tcp { host, port: bounded(port) }], Origin::Place(Reason::Port))
         } else {
             let host = "127.0.0.1".to_owned();
             (vec![BindAddress::Tcp { host, port: 8000 }], Origin::Default)

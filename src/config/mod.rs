@@ -18,6 +18,7 @@ mod identity;
 pub mod options;
 mod origin;
 mod paths;
+mod place;
 mod proxies;
 mod quarantine;
 mod reader;
@@ -40,6 +41,7 @@ use arctos_worker::shared::log::{Level, LogFormat};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 
+use self::options::Setting;
 use crate::metrics::statsd::Statsd;
 use crate::supervisor::health::RecycleLimits;
 use crate::supervisor::quarantine::QuarantineLimits;
@@ -49,6 +51,7 @@ pub use error::{AppNameError, ConfigError};
 pub use file_error::FileError;
 pub use hints::Hint;
 pub use origin::{FileLine, Given, Origin};
+pub use place::Reason;
 pub use reader::Effective;
 pub use resolve::Resolved;
 pub use source::Source;
@@ -103,12 +106,35 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// The settings of each worker.
     pub worker: Settings,
+    /// The effective value and the origin of every setting, in the order of the table.
+    pub effective: Vec<Effective>,
 }
 
 impl Config {
     /// The name of the processes in ps(1), or the default if none is given.
     pub fn process_name(&self) -> &str {
         self.name.as_deref().unwrap_or(SERVER_NAME)
+    }
+
+    /// The effective value of a setting, and where it comes from.
+    pub fn effective(&self, setting: Setting) -> &Effective {
+        let found = self.effective.iter().find(|effective| effective.setting == setting);
+        found.expect("a test finds every setting")
+    }
+
+    /// The defaults that fit the place where the server runs, each with its reason.
+    pub fn chosen_defaults(&self) -> impl Iterator<Item = (&Effective, &Reason)> {
+        self.effective.iter().filter_map(|effective| match &effective.origin {
+            Origin::Place(reason) => Some((effective, reason)),
+            Origin::CommandLine
+            | Origin::Keyword
+            | Origin::Environment(_)
+            | Origin::File(_)
+            | Origin::User(_)
+            | Origin::Because(_)
+            | Origin::Several(_)
+            | Origin::Default => None,
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use nix::unistd::Uid;
 
 use super::options::{OptionSpec, Setting};
-use crate::system::cgroup::Cpus;
+use super::place::Reason;
 
 /// The values of one option, and where they come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,12 +29,8 @@ pub enum Origin {
     Environment(String),
     /// This line of the configuration file.
     File(FileLine),
-    /// The CPU quota of the cgroup, or the affinity mask.
-    Cpus(Cpus),
-    /// Sockets that systemd bound.
-    Systemd,
-    /// The environment of a Kubernetes pod: KUBERNETES_SERVICE_HOST is set.
-    Kubernetes,
+    /// A default that fits the place where the server runs.
+    Place(Reason),
     /// The entry of this user in the password database.
     User(Uid),
     /// It follows from the value of another option.
@@ -52,13 +48,7 @@ impl fmt::Display for Origin {
             Self::Keyword => f.write_str("argument of serve()"),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::File(place) => write!(f, "file {place}"),
-            Self::Cpus(Cpus::Quota { millis }) => {
-                write!(f, "cgroup: {}.{:03} CPUs", millis / 1000, millis % 1000)
-            }
-            Self::Cpus(Cpus::Affinity { count }) => write!(f, "CPUs: {count}"),
-            Self::Cpus(Cpus::Unknown) => f.write_str("CPUs: unknown"),
-            Self::Systemd => f.write_str("systemd LISTEN_FDS"),
-            Self::Kubernetes => f.write_str("Kubernetes"),
+            Self::Place(reason) => write!(f, "default: {reason}"),
             Self::User(uid) => write!(f, "group of user {uid}"),
             Self::Because(setting) => write!(f, "because of {}", OptionSpec::of(*setting).flag()),
             Self::Several(origins) => {
@@ -94,9 +84,7 @@ pub(super) fn source_of(setting: Setting, origin: &Origin, text: &str) -> String
         Origin::Environment(variable) => format!("{variable}='{text}'"),
         Origin::File(place) => format!("{place}: {}='{text}'", OptionSpec::of(setting).long),
         Origin::CommandLine
-        | Origin::Cpus(_)
-        | Origin::Systemd
-        | Origin::Kubernetes
+        | Origin::Place(_)
         | Origin::User(_)
         | Origin::Because(_)
         | Origin::Several(_)

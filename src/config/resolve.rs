@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::path::Path;
 
 use arctos_worker::settings::AppSpec;
 use arctos_worker::shared::log::{Level, LogFormat};
@@ -15,6 +16,7 @@ use super::identity::privileges;
 use super::options::{OptionSpec, Setting};
 use super::origin::Origin;
 use super::paths::file_in_directory;
+use super::place;
 use super::quarantine;
 use super::reader::{Effective, Reader, wrong};
 use super::recycle::recycle_limits;
@@ -116,6 +118,7 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
     let worker = worker(&mut reader, environment, &privileges, earlier)?;
     let logging = logging(&mut reader)?;
     let Metrics { statsd, zone } = metrics(&mut reader, environment, !admin_binds.is_empty())?;
+    let effective = reader.into_effective();
     let config = application.map(|application| Config {
         source: source.clone(),
         application,
@@ -139,8 +142,9 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
         readiness,
         tls,
         worker,
+        effective: effective.clone(),
     });
-    Ok(Resolved { config, effective: reader.into_effective() })
+    Ok(Resolved { config, effective })
 }
 
 fn readiness(reader: &mut Reader<'_>) -> Result<Readiness, ConfigError> {
@@ -161,10 +165,10 @@ fn workers(reader: &mut Reader<'_>, environment: &Environment) -> Result<u16, Co
         let expected = || wrong(Setting::Workers, &origin, text, WORKERS.expected());
         (count.ok_or_else(expected)?, origin)
     } else {
-        // Without /proc, no quota is known, and the CPUs are taken for unlimited.
-        let cpus = cgroup::cpus(|path| fs::read_to_string(path).ok());
-        // At least two: a single worker would leave nobody to serve while it is busy.
-        (cpus.whole().clamp(2, WORKERS.max), Origin::Cpus(cpus))
+        // Without /proc, neither quota nor limit is known.
+        let read = |path: &Path| fs::read_to_string(path).ok();
+        let (count, reason) = place::workers(cgroup::cpus(read), cgroup::memory_limit(read));
+        (count.min(WORKERS.max), Origin::Place(reason))
     };
     reader.note(Setting::Workers, count.to_string(), origin);
     Ok(bounded(count))

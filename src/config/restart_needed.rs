@@ -36,6 +36,7 @@ impl Config {
             readiness: _,
             tls,
             worker: _,
+            effective: _,
         } = self;
         let changes = [
             (*binds != new.binds, Setting::Bind),

@@ -9,6 +9,7 @@ use super::Patience;
 use super::error::ConfigError;
 use super::options::{OptionSpec, Setting};
 use super::origin::Origin;
+use super::place::{self, Reason};
 use super::reader::{Reader, wrong};
 use super::value::{Kind, Size, Span};
 use crate::system::environment::Environment;
@@ -46,7 +47,7 @@ fn drain_delay(
         let is_kubernetes = environment.value("KUBERNETES_SERVICE_HOST").is_some();
         // At most half of the time for the stop: requests need the other half.
         let delay = if is_kubernetes { KUBERNETES_DRAIN.min(graceful / 2) } else { Duration::ZERO };
-        let origin = if is_kubernetes { Origin::Kubernetes } else { origin.clone() };
+        let origin = if is_kubernetes { Origin::Place(Reason::Kubernetes) } else { origin.clone() };
         reader.note(Setting::DrainDelay, format!("auto ({})", TIME.show(&delay)), origin);
         return Ok(delay);
     }
@@ -64,8 +65,20 @@ fn drain_delay(
     Ok(delay)
 }
 
-pub(super) fn timeouts(reader: &mut Reader<'_>) -> Result<Timeouts, ConfigError> {
-    let keep_alive = reader.one(Setting::KeepAlive, TIME)?;
+fn keep_alive(reader: &mut Reader<'_>, environment: &Environment) -> Result<Duration, ConfigError> {
+    let is_given = reader.given(Setting::KeepAlive).is_some();
+    let Some((time, reason)) = place::keep_alive(environment).filter(|_| !is_given) else {
+        return reader.one(Setting::KeepAlive, TIME);
+    };
+    reader.note(Setting::KeepAlive, TIME.show(&time), Origin::Place(reason));
+    Ok(time)
+}
+
+pub(super) fn timeouts(
+    reader: &mut Reader<'_>,
+    environment: &Environment,
+) -> Result<Timeouts, ConfigError> {
+    let keep_alive = keep_alive(reader, environment)?;
     let head = reader.one(Setting::HeaderTimeout, TIME)?;
     let body = reader.one(Setting::BodyTimeout, TIME)?;
     let rate_bytes = u128::from(reader.one(Setting::BodyMinRate, RATE)?);

@@ -42,7 +42,7 @@ pub(super) fn worker(
     earlier: Earlier,
 ) -> Result<Settings, ConfigError> {
     let Earlier { connections, reload_check, is_multiprocess, call_limits } = earlier;
-    let timeouts = timeouts(reader)?;
+    let timeouts = timeouts(reader, environment)?;
     let limits = Limits {
         request_line_bytes: bounded(reader.one(Setting::LimitRequestLine, LINE)?),
         header_count: bounded(reader.one(Setting::LimitRequestFields, FIELDS)?),

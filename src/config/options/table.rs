@@ -236,7 +236,7 @@ const BASE: &[OptionSpec] = {
         .once("N", Count(1)),
         row(S::Workers, T::Processes, "workers", "Number of worker processes at start.")
             .letter('w')
-            .derived("N", "`$WEB_CONCURRENCY`, else the CPUs of the cgroup quota, at least 2"),
+            .derived("N", "`$WEB_CONCURRENCY`, else the CPUs, at least 2, as far as the cgroup's quota and memory allow"),
         row(
             S::Preload,
             T::Processes,
@@ -414,7 +414,8 @@ const BASE: &[OptionSpec] = {
             T::Times,
             "keep-alive",
             "Maximum idle time of a connection between requests; then it is closed. Keep it \
-             longer than that of the proxy in front.",
+             longer than that of the proxy in front. The default is 95s on Heroku and 620s on \
+             Cloud Run, whose routers keep connections for longer.",
         )
         .once("TIME", Time(TIMEOUTS.keep_alive)),
         row(

@@ -285,7 +285,8 @@ class Server:
 def clean_environment():
     """Returns the environment of the tests without the variables that would configure a server."""
     configures = ("ARCTOS_", "LISTEN_", "KUBERNETES_", "NOTIFY_SOCKET", "WEB_CONCURRENCY", "PYTHONPATH")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(configures)}
+    places = {"PORT", "DYNO", "K_SERVICE"}
+    kept = {name: value for name, value in os.environ.items() if name not in places and not name.startswith(configures)}
     return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
 
 

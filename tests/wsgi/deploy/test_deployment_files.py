@@ -1,5 +1,5 @@
-"""The deployment in scripts/kubernetes and the units in scripts/systemd are well-formed, agree with each other
-and with the installed wheel, and do what their comments say."""
+"""The deployment in scripts/kubernetes and the units in scripts/systemd do what their comments say with the installed
+wheel. The units are well-formed and agree with each other; test_manifests.py checks that of the deployment."""
 
 import os
 import re
@@ -11,21 +11,16 @@ import subprocess
 import time
 from pathlib import Path
 
-import kubernetes_validate
 import pytest
-import yaml
-from prometheus_client.parser import text_string_to_metric_families
 from support.activation import activated
 from support.deployment_files import (
     ARCTOS,
-    KUBERNETES,
     SYSTEMD,
     Shop,
     document,
-    documents,
     environment,
+    probes,
     seconds,
-    size_bytes,
     unit,
     unit_environment,
 )
@@ -45,12 +40,6 @@ from support.server import (
 )
 from support.wire import Wire
 
-# The oldest and the newest Kubernetes that the files are for.
-VERSIONS = ["1.33", "1.37"]
-ALL_YAML = sorted(path.name for path in KUBERNETES.glob("*.yaml"))
-# Kinds of the Prometheus operator, for which Kubernetes has no schema.
-FOREIGN_KINDS = {"PodMonitor"}
-
 
 @pytest.fixture
 def shop(tmp_path):
@@ -61,7 +50,7 @@ def shop(tmp_path):
 @pytest.fixture(scope="module")
 def pod():
     """The pod of the Deployment."""
-    return document("deployment.yaml")["spec"]["template"]
+    return document("base/deployment.yaml")["spec"]["template"]
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +58,6 @@ def container(pod):
     """Its only container."""
     [found] = pod["spec"]["containers"]
     return found
-
-
-@pytest.fixture(scope="module")
-def config(container):
-    """The configuration that its command results in, unchanged."""
-    assert container["command"] == ["arctos"]
-    return printed_configuration(container["args"], **environment(container))
 
 
 @pytest.fixture(scope="module")
@@ -100,88 +82,6 @@ def ask(port, path):
     with Wire(("127.0.0.1", port)) as wire:
         answer = wire.get(path).response()
     return answer.status, answer.body.decode()
-
-
-def probes(container):
-    """The probes by name."""
-    return {name: probe for name, probe in container.items() if name.endswith("Probe")}
-
-
-# --- Kubernetes: the files ---
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("name", ALL_YAML)
-def test_kubernetes_takes_every_object(name, version):
-    checked = [found for found in documents(name) if found["kind"] not in FOREIGN_KINDS]
-    assert checked
-    for found in checked:
-        assert kubernetes_validate.validate(found, version, strict=True) == version
-
-
-def test_objects_are_about_the_same_pods(pod):
-    deployment, service = document("deployment.yaml"), document("service.yaml")
-    budget, scaler = document("pdb.yaml"), document("hpa.yaml")
-    labels = pod["metadata"]["labels"]
-    selectors = [deployment["spec"]["selector"], budget["spec"]["selector"]]
-    for selector in [*(one["matchLabels"] for one in selectors), service["spec"]["selector"]]:
-        assert selector and selector.items() <= labels.items()
-    target = scaler["spec"]["scaleTargetRef"]
-    assert (target["apiVersion"], target["kind"]) == (deployment["apiVersion"], deployment["kind"])
-    assert target["name"] == deployment["metadata"]["name"]
-
-
-def test_a_rollout_and_a_drained_node_leave_pods_in_service():
-    deployment, scaler = document("deployment.yaml")["spec"], document("hpa.yaml")["spec"]
-    rolling = deployment["strategy"]["rollingUpdate"]
-    assert rolling["maxUnavailable"] == 0 and rolling["maxSurge"] >= 1
-    assert "replicas" not in deployment
-    assert scaler["minReplicas"] > document("pdb.yaml")["spec"]["maxUnavailable"]
-
-
-def test_ports_agree(container, config):
-    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert config["--bind"] == f":{ports['http']}"
-    assert config["--admin-bind"].split(",")[-1].strip() == f":{ports['admin']}"
-    assert {probe["httpGet"]["port"] for probe in probes(container).values()} == {"admin"}
-    assert [port["targetPort"] for port in document("service.yaml")["spec"]["ports"]] == ["http"]
-
-
-def test_times_agree(pod, container, config):
-    grace, graceful = pod["spec"]["terminationGracePeriodSeconds"], seconds(config["--graceful-timeout"])
-    delay = re.fullmatch(r"auto \((.*)\)", config["--drain-delay"])[1]
-    assert seconds(delay) < graceful < grace
-    assert "lifecycle" not in container
-    # Hooks or a zygote start first, then two workers, then the others.
-    boot = 3 * seconds(config["--boot-timeout"])
-    startup = container["startupProbe"]
-    assert startup["periodSeconds"] * startup["failureThreshold"] > boot
-    # By then, balancers have stopped sending, and the probe that tells them has run.
-    readiness = container["readinessProbe"]
-    assert readiness["periodSeconds"] * readiness["failureThreshold"] <= seconds(delay)
-
-
-def test_workers_have_the_cpus_and_the_memory_of_the_container(container, config):
-    resources = container["resources"]
-    workers = int(config["--workers"])
-    assert workers == int(resources["requests"]["cpu"])
-    replaced = size_bytes(config["--max-rss"]) * (workers + 1)
-    assert replaced <= size_bytes(resources["limits"]["memory"])
-
-
-def test_every_written_path_is_mounted(pod, container, config):
-    assert container["securityContext"]["readOnlyRootFilesystem"] is True
-    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
-    assert set(mounts.values()) == {volume["name"] for volume in pod["spec"]["volumes"]}
-    path = config["--admin-bind"].split(",")[0].strip().removeprefix("unix:")
-    assert {os.path.dirname(path), config["--body-temp-dir"]} == set(mounts)
-
-
-def test_the_container_runs_as_nobody_without_privileges(pod, container):
-    of_pod, of_container = pod["spec"]["securityContext"], container["securityContext"]
-    assert of_pod["runAsNonRoot"] is True and of_pod["runAsUser"] > 0
-    assert of_container["allowPrivilegeEscalation"] is False
-    assert of_container["capabilities"] == {"drop": ["ALL"]}
 
 
 # --- Kubernetes: its server ---
@@ -302,34 +202,6 @@ def test_process_1_of_the_container_can_write_only_to_its_volumes(deploy, shop, 
     assert ask(admin_port(server), "/readyz") == (200, "ready\n")
     os.kill(first, signal.SIGTERM)
     assert server.wait() == 0
-
-
-# --- Kubernetes: metrics ---
-
-
-def rules():
-    """The rules of prometheus-adapter, by their series."""
-    found = yaml.safe_load(document("prometheus-adapter.yaml")["data"]["config.yaml"])["rules"]
-    return {re.match(r"([a-z_]+)\{", rule["seriesQuery"])[1]: rule for rule in found}
-
-
-def test_the_adapter_has_a_rule_for_each_metric_of_the_autoscaler():
-    asked = {metric["pods"]["metric"]["name"] for metric in document("hpa.yaml")["spec"]["metrics"]}
-    assert asked == set(rules())
-    for series, rule in rules().items():
-        labels = set(re.findall(r'([a-z]+)!=""', rule["seriesQuery"]))
-        assert labels == set(rule["resources"]["overrides"]) == {"namespace", "pod"}
-        assert re.findall(r"<<\.(\w+)>>", rule["metricsQuery"]) == ["GroupBy", "Series", "LabelMatchers"], series
-        assert rule["metricsQuery"].count("(") == rule["metricsQuery"].count(")")
-
-
-def test_the_server_has_the_metrics_that_the_autoscaler_uses(deploy):
-    _, page = ask(admin_port(deploy()), "/metrics")
-    families = {family.name: family for family in text_string_to_metric_families(page)}
-    for series in rules():
-        assert families[series].type == "gauge"
-        # One value per pod: a rule adds nothing up.
-        assert [sample.labels for sample in families[series].samples] == [{"zone": "central-europe"}]
 
 
 # --- systemd: the files ---

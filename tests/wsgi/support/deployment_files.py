@@ -72,6 +72,11 @@ def environment(container):
     return made
 
 
+def probes(container):
+    """Returns the probes of a container by name."""
+    return {name: probe for name, probe in container.items() if name.endswith("Probe")}
+
+
 # --- systemd ---
 
 # Keys that a section may repeat.

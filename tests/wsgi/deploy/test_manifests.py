@@ -259,7 +259,7 @@ def test_both_autoscalers_scale_alike():
     assert target == f"{float(trigger['threshold']) * 1000:.0f}m"
 
 
-def test_triggers_query_the_pods_of_the_overlay_and_keep_them_without_a_value():
+def test_triggers_query_the_pods_of_the_overlay_and_need_a_value():
     for trigger in triggers().values():
         metadata = trigger["metadata"]
         assert trigger["type"] == "prometheus"

@@ -16,6 +16,7 @@ __all__ = [
     "option_names",
     "serve_socket",
     "serve_supervised",
+    "stop_with_parent",
 ]
 
 __version__: Final[str]
@@ -94,3 +95,8 @@ def option_names() -> dict[str, bool]:
 
 def serve_supervised(application: WSGIApplication | str, options: list[tuple[str, list[str]]]) -> int:
     """Runs the supervisor with these options, which override the environment, and returns its exit code."""
+
+def stop_with_parent(parent: int) -> None:
+    """Asks the kernel to send SIGTERM to this process when the thread of `parent` that forked it ends.
+
+    Raises ProcessLookupError if `parent` has already ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .arctos import option_names, serve_supervised
 from .in_process import WSGIApplication
@@ -40,16 +41,7 @@ def serve(
     """
     if not isinstance(app_or_path, str) and not callable(app_or_path):
         raise TypeError(f"app_or_path must be 'module:attr' or callable, not {type(app_or_path).__name__}")
-    known = option_names()
-    given = []
-    for name, value in {"bind": bind, "workers": workers, **options}.items():
-        if name not in known:
-            raise TypeError(f"serve() has no option {name!r}{_hint(name, known)}")
-        if value is None:
-            continue
-        texts = _texts(name, value, known[name])
-        if texts:
-            given.append((name, texts))
+    given = checked_options({"bind": bind, "workers": workers, **options})
     _check_threads()
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -57,6 +49,21 @@ def serve(
         except (AttributeError, ValueError):
             pass  # None or closed: nothing is buffered
     return serve_supervised(app_or_path, given)
+
+
+def checked_options(options: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """Returns the options that are given, each with its values as on the command line."""
+    known = option_names()
+    given = []
+    for name, value in options.items():
+        if name not in known:
+            raise TypeError(f"serve() has no option {name!r}{_hint(name, known)}")
+        if value is None:
+            continue
+        texts = _texts(name, value, known[name])
+        if texts:
+            given.append((name, texts))
+    return given
 
 
 def disown_exit_handlers() -> None:

@@ -10,6 +10,7 @@ pub mod reexec;
 pub mod fork;
 
 pub mod launch;
+pub mod parent;
 pub mod privileges;
 pub mod signals;
 

@@ -18,9 +18,10 @@ use pyo3::prelude::*;
 
 use arctos_worker::wsgi::{ApplicationSource, RequestTimeout};
 
-use crate::process::reexec;
+use crate::process::{parent, reexec};
 use crate::server;
 use crate::system::environment::Environment;
+use crate::system::pid::Pid;
 use launch::{Host, Interpreter};
 
 /// The extension module `arctos.arctos`.
@@ -53,6 +54,13 @@ mod arctos {
             environment_of(py)?,
             &Interpreter { source: ApplicationSource::Path, host: Host::Command },
         ))
+    }
+
+    /// Asks the kernel to send SIGTERM to this process when the thread of `parent` that forked it ends. Raises
+    /// ProcessLookupError if `parent` has already ended.
+    #[pyfunction]
+    fn stop_with_parent(parent: i32) -> PyResult<()> {
+        parent::stop_with(Pid(parent)).map_err(|error| embedded::os_error(&error))
     }
 
     #[pymodule_init]

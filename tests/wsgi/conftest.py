@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from contextlib import ExitStack
+from importlib.metadata import entry_points
 
 import pytest
 from support.etsy_statsd import EtsyStatsd
@@ -17,6 +18,10 @@ from support.statsd_sink import Sink
 from support.traffic import Journal
 from support.upgradable import UpgradableServer
 from support.wire import Wire
+
+# A development build has no entry points, by which pytest finds the fixture of the package otherwise.
+if not any(point.value == "arctos.pytest_plugin" for point in entry_points(group="pytest11")):
+    pytest_plugins = ["arctos.pytest_plugin"]
 
 # A shell starts background jobs with SIGINT ignored, nohup(1) with SIGHUP. Servers of the tests would inherit that.
 for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):

@@ -6,6 +6,8 @@ import sys
 
 import arctos
 import arctos.arctos
+import arctos.pytest_plugin
+import arctos.testing
 
 
 def run(*arguments, directory):
@@ -27,9 +29,10 @@ def test_a_program_that_uses_the_package_passes_a_strict_type_check(tmp_path):
 
 
 def test_every_public_name_has_a_docstring():
-    for module in (arctos, arctos.arctos):
+    for module in (arctos, arctos.arctos, arctos.testing, arctos.pytest_plugin):
         for name, value in vars(module).items():
-            if not name.startswith("_") and (inspect.isroutine(value) or inspect.isclass(value)):
+            is_own = getattr(value, "__module__", "").startswith(("arctos", "builtins"))
+            if not name.startswith("_") and is_own and (inspect.isroutine(value) or inspect.isclass(value)):
                 assert inspect.getdoc(value), f"{module.__name__}.{name}"
 
 
@@ -37,6 +40,8 @@ PROGRAM = '''
 from typing import Any, Callable, Iterable
 
 import arctos
+import arctos.testing
+from arctos.pytest_plugin import StartServer
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -61,4 +66,15 @@ arctos.server_run(sock, app)
 arctos.server_run(sock.fileno(), app, {"enable": False})
 code: int = arctos.serve("shop:app", bind=["127.0.0.1:8000"], workers=4, graceful_timeout=30, env={"A": "b"})
 code = arctos.serve(app, bind="127.0.0.1:8000", factory=False, post_fork=["shop.hooks:connect"])
+
+with arctos.testing.serve(app, workers=2, timeout="5s", env={"A": "b"}) as server:
+    url: str = server.url + "/health"
+    record: arctos.testing.Record = server.wait_for("worker.ready", slot=1)
+    pid: int = int(record.fields["pid"])
+    server.reload()
+    code = server.stop(timeout=5)
+
+
+def test_shop(arctos_server: StartServer) -> None:
+    assert arctos_server("shop:app", preload=True).log
 '''

@@ -1,24 +1,37 @@
 """The demonstration application of `scripts/serve`: plain WSGI, no dependency.
 
-It shows what the server is doing: which worker answers, what the application is given, an upload, a
-streamed response and a file sent by the kernel. All of it works without JavaScript.
+Its page is an instrument: it sends requests to its own server, and shows what becomes of them while the visitor
+makes some of them slow, kills workers and deploys code. What the page asks of the server is in `control`. Below
+that it shows what the application is given, an upload, a streamed response and a file sent by the kernel; these
+work without JavaScript.
 """
 
+import json
 import os
 import platform
+import random
+import signal
 import tempfile
 import time
 from html import escape
 from pathlib import Path
+from string import Template
+from urllib.parse import parse_qs
 
+from control import Control, Refused
 from multipart import BadForm, first_file
 
-STYLE = (Path(__file__).parent / "style.css").read_bytes()
+HERE = Path(__file__).parent
+HOME = Template((HERE / "home.html").read_text())
+STYLE = (HERE / "style.css").read_bytes()
+SCRIPT = (HERE / "live.js").read_bytes()
 STARTED = time.monotonic()
 TICKS = 10
 TICK_SECONDS = 0.5
+FAST_SECONDS, FASTEST_SECONDS = 0.012, 0.002  # as if it asked a database: the mean above the least, and the least
+SLOW_SECONDS = 3
 DOWNLOAD_BYTES = 32 * 1024 * 1024
-HIDDEN = {"HTTP_AUTHORIZATION", "HTTP_PROXY_AUTHORIZATION", "HTTP_COOKIE"}
+HIDDEN = {"HTTP_AUTHORIZATION", "HTTP_PROXY_AUTHORIZATION", "HTTP_COOKIE", "HTTP_X_DEMO_TOKEN"}
 
 BEAR = """<svg viewBox="0 0 64 64" role="img" aria-label="A brown bear">
 <g fill="#8a4f24"><circle cx="15" cy="17" r="10"/><circle cx="49" cy="17" r="10"/><circle cx="32" cy="35" r="25"/></g>
@@ -30,11 +43,18 @@ PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><link rel="icon" href="/bear.svg"><link rel="stylesheet" href="/style.css"></head>
 <body><main>
-<header>{bear}<div><h1>{title}</h1><p>{subtitle}</p></div></header>
+<header class="top"><div class="brand">{bear}<span>arctos</span></div></header>
+<div class="hero"><h1>{title}</h1><p>{subtitle}</p></div>
 {content}
 </main></body></html>
 """
+# No foreign page may embed this one, so that nobody is led to click its buttons.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; frame-src 'self';"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
+)
 
+control = Control(os.environ.get("DEMO_DIRECTORY"))
 requests_served = 0
 
 
@@ -46,51 +66,107 @@ def app(environ, start_response):
     page = ROUTES.get(path)
     if page is None:
         return _page(start_response, "404 Not Found", "Nothing here", "There is no such page.", _back())
-    allowed = ("POST",) if page is upload else ("GET", "HEAD")
+    allowed = ("POST",) if page in COMMANDS else ("GET", "HEAD")
     if method not in allowed:
         fields = [("Allow", ", ".join(allowed))]
         subtitle = f"This page answers {' and '.join(allowed)}."
         return _page(start_response, "405 Method Not Allowed", "Not this way", subtitle, _back(), fields)
-    return page(environ, start_response)
+    try:
+        return page(environ, start_response)
+    except Refused as error:
+        return _json(
+            start_response, {"error": str(error)}, "403 Forbidden" if page in COMMANDS else "503 Service Unavailable"
+        )
 
 
 def home(environ, start_response):
-    """Who answered, what it was given, and what to try."""
-    figures = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(str(v))}</dd></div>" for k, v in _figures(environ))
+    """The instrument, and what else there is to try."""
     rows = "".join(
         f"<tr><th>{escape(name)}</th><td>{escape(_shown(name, value))}</td></tr>"
         for name, value in sorted(environ.items())
     )
-    address = escape(environ.get("HTTP_HOST", "127.0.0.1:8000"))
-    content = f"""<dl class="figures">{figures}</dl>
-<p class="soft">This page closes its connection, so each reload may reach another worker: an idle one takes the next
-connection. Figures are those of the worker that answered.</p>
-<div class="columns">
-<section><h2>Upload a file</h2>
-<p class="soft">The server takes the whole body in before it calls the application, so a slow sender holds no worker.
-Large bodies wait in a temporary file.</p>
-<form action="/upload" method="post" enctype="multipart/form-data">
-<label>File <input type="file" name="file" required></label><button>Upload and hash</button></form></section>
-<section><h2>Watch a response being made</h2>
-<p class="soft">{TICKS} items, one every {TICK_SECONDS} s; each leaves before the next is asked for. Between two of them the
-worker answers others.</p>
-<a class="button" href="/ticks" target="ticks">Start</a>
-<iframe name="ticks" title="Streamed response" ></iframe></section>
-<section><h2>Download a file</h2>
-<p class="soft">{DOWNLOAD_BYTES // 2**20} MB given as <code>wsgi.file_wrapper</code>: the kernel sends it with sendfile(2), no byte
-passes through Python.</p>
-<a class="button" href="/download">Download</a></section>
-<section><h2>From a terminal</h2>
-<pre>curl http://{address}/worker
-curl -N http://{address}/ticks
-curl -F file=@README.md http://{address}/upload</pre>
-<p class="soft">Every <code>/worker</code> is a new connection: run it a few times.</p></section>
-</div>
-<section><details><summary>The environ of this request ({len(environ)} entries)</summary>
-<table>{rows}</table></details></section>
-<footer>Stop the server with Ctrl-C in its terminal: running requests get two seconds to finish.</footer>"""
-    subtitle = f"Served by {escape(environ.get('SERVER_SOFTWARE', 'a WSGI server'))} on Python {platform.python_version()}"
-    return _page(start_response, "200 OK", "arctos is running", subtitle, content, [("Connection", "close")])
+    refusal = control.refusal(environ)
+    html = HOME.substitute(
+        token="" if refusal else control.token,
+        refusal=refusal or "",
+        hidden_refusal="" if refusal else "hidden",
+        bear=BEAR,
+        subtitle=f"{escape(environ.get('SERVER_SOFTWARE', 'a WSGI server'))} on Python {platform.python_version()}",
+        worker=escape(str(environ.get("arctos.worker", "?"))),
+        pid=os.getpid(),
+        ticks=TICKS,
+        tick_seconds=TICK_SECONDS,
+        download_mb=DOWNLOAD_BYTES // 2**20,
+        address=escape(environ.get("HTTP_HOST", "127.0.0.1:8000")),
+        count=len(environ),
+        rows=rows,
+    )
+    return _answer(start_response, "200 OK", "text/html; charset=utf-8", html.encode())
+
+
+# --- The instrument ---
+
+
+def fast(environ, start_response):
+    """One of many requests."""
+    time.sleep(FASTEST_SECONDS + min(random.expovariate(1 / FAST_SECONDS), 6 * FAST_SECONDS))
+    return _json(start_response, _who(environ))
+
+
+def slow(environ, start_response):
+    """A request that occupies its worker."""
+    time.sleep(SLOW_SECONDS)
+    return _json(start_response, _who(environ))
+
+
+def status(environ, start_response):
+    """The workers."""
+    return _json(start_response, control.status())
+
+
+def kill(environ, start_response):
+    """Kills a worker."""
+    control.require_command(environ)
+    pid = _number(environ, "pid")
+    if pid != os.getpid():
+        control.kill(pid)
+        return _json(start_response, {"pid": pid})
+    control.require_worker(pid)
+    return _LastWords(_json(start_response, {"pid": pid}))
+
+
+def deploy(environ, start_response):
+    """Deploys the next version, or a broken one."""
+    control.require_command(environ)
+    return _json(start_response, control.deploy_broken() if _number(environ, "broken") else control.deploy())
+
+
+class _LastWords:
+    """The response of a worker that has been asked to kill itself: the client gets all of it first."""
+
+    def __init__(self, body):
+        self.body = body
+
+    def __iter__(self):
+        return iter(self.body)
+
+    def close(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _number(environ, name):
+    (text,) = parse_qs(environ["QUERY_STRING"]).get(name, ["0"])[:1]
+    try:
+        return int(text)
+    except ValueError:
+        raise Refused(f"{name} must be a number.") from None
+
+
+def _who(environ):
+    return {"worker": environ.get("arctos.worker", 0), "pid": os.getpid(), "version": control.version}
+
+
+# --- What works without JavaScript ---
 
 
 def upload(environ, start_response):
@@ -101,7 +177,7 @@ def upload(environ, start_response):
     except BadForm as error:
         return _page(start_response, "400 Bad Request", "No file arrived", escape(f"{error}."), _back())
     seconds = time.monotonic() - begun
-    content = f"""<section><table>
+    content = f"""<section class="card"><table>
 <tr><th>File</th><td>{escape(found.name)}</td></tr><tr><th>Size</th><td>{found.size_bytes} bytes</td></tr>
 <tr><th>SHA-256</th><td>{found.sha256}</td></tr><tr><th>Time in the application</th><td>{seconds:.3f} s</td></tr>
 <tr><th>Worker</th><td>{escape(str(environ.get("arctos.worker", "?")))}, process {os.getpid()}</td></tr></table></section>{_back()}"""
@@ -152,15 +228,27 @@ def bear(environ, start_response):
     return _answer(start_response, "200 OK", "image/svg+xml", svg)
 
 
+def script(environ, start_response):
+    """What makes the instrument work."""
+    return _answer(start_response, "200 OK", "text/javascript; charset=utf-8", SCRIPT)
+
+
 ROUTES = {
     "/": home,
+    "/fast": fast,
+    "/slow": slow,
+    "/status": status,
+    "/kill": kill,
+    "/deploy": deploy,
     "/upload": upload,
     "/ticks": ticks,
     "/download": download,
     "/worker": worker,
     "/style.css": style,
+    "/live.js": script,
     "/bear.svg": bear,
 }
+COMMANDS = (kill, deploy, upload)
 
 
 def _figures(environ):
@@ -181,7 +269,7 @@ def _shown(name, value):
 
 
 def _back():
-    return '<p style="margin-top:1rem"><a class="button" href="/">Back</a></p>'
+    return '<p class="back"><a class="button" href="/">Back</a></p>'
 
 
 def _page(start_response, status, title, subtitle, content, fields=()):
@@ -189,6 +277,17 @@ def _page(start_response, status, title, subtitle, content, fields=()):
     return _answer(start_response, status, "text/html; charset=utf-8", html.encode(), fields)
 
 
+def _json(start_response, value, status="200 OK"):
+    return _answer(start_response, status, "application/json", json.dumps(value).encode())
+
+
 def _answer(start_response, status, content_type, body, fields=()):
-    start_response(status, [("Content-Type", content_type), ("Content-Length", str(len(body))), *fields])
+    always = [
+        ("Content-Type", content_type),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+        ("Content-Security-Policy", POLICY),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
+    start_response(status, [*always, *fields])
     return [body]

@@ -1,34 +1,38 @@
 """Makes the pictures of README from a running server.
 
-usage: .venv/bin/python scripts/demo/pictures.py [--directory DIR] [--seconds N]
+usage: .venv/bin/python scripts/demo/pictures.py [--only top|page] [--directory DIR] [--seconds N]
 
-`top.svg` is the screen that `arctos top` paints on a pseudo-terminal. `page.svg` is the demonstration page
-as the server sends it, with its style sheet, in a foreignObject. It needs arctos and pyte in `.venv`, as
-the tests do, and writes both files beside this one unless DIR is given. The server is under load for N
-seconds before the screen is taken.
+`top.svg` is the screen that `arctos top` paints on a pseudo-terminal. `page.png` is the demonstration page in
+Chromium, after a slow request, a killed worker and a deployment. It needs arctos and pyte in `.venv`, and for the
+page Debian's packages chromium and chromium-driver, as the tests do. It writes both files beside this one unless
+DIR is given. The server is under load for N seconds before each picture is taken.
 """
 
 import argparse
+import base64
 import fcntl
 import os
 import pty
 import re
+import shutil
 import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import termios
 import threading
 import time
 import urllib.request
 from html import escape
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pyte
+from control import prepare
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1] / "tests" / "wsgi"))
+from support.browser import Browser, why_not  # noqa: E402
+
 COLUMNS, LINES = 118, 13
 CELL_WIDTH, CELL_HEIGHT, FONT_SIZE, MARGIN = 7.8, 18, 13, 14
 INK, PAPER = "#d8d4cf", "#1f1b18"
@@ -37,18 +41,19 @@ COLORS = {
     "blue": "#7aa6da", "magenta": "#c397d8", "cyan": "#70c0b1", "white": "#f3efe9", "brightblack": "#8d857d",
 }  # fmt: skip
 FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"
-SVG, XHTML = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xhtml"
-PAGE_WIDTH, PAGE_HEIGHT = 940, 550
+SVG = "http://www.w3.org/2000/svg"
+PAGE_WIDTH, PAGE_HEIGHT = 1180, 1170
 
 
 class Server:
     """The demonstration on a free port, with four workers and an admin socket."""
 
-    def __init__(self, directory):
-        self.directory = directory
+    def __init__(self):
+        self.directory = prepare()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ARCTOS_")}
+        environment["DEMO_DIRECTORY"] = str(self.directory)
         command = [sys.executable, "-m", "arctos", "--workers", "4", "--bind", "127.0.0.1:0", "demo:app"]
-        command += ["--admin-bind", f"unix:{directory}/admin.sock"]
+        command += ["--admin-bind", f"unix:{self.directory}/admin.sock"]
         self.process = subprocess.Popen(command, cwd=HERE, env=environment, stderr=subprocess.PIPE, text=True)
         for line in self.process.stderr:
             if found := re.search(r"server\.ready .*listen=\S*?(127\.0\.0\.1:\d+)", line):
@@ -68,6 +73,7 @@ class Server:
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait()
+        shutil.rmtree(self.directory)
 
 
 def load(server, is_over):
@@ -159,37 +165,46 @@ def terminal_svg(shown):
     return "\n".join([*parts, "</g></svg>\n"])
 
 
-def page_svg(server):
-    html = server.get("/").decode()
-    css = server.get("/style.css").decode()
-    # One look for every reader, because the colors around an image do not change with it.
-    css = re.sub(r"@media \(prefers-color-scheme: dark\) \{.*?\n\}\n", "", css, flags=re.S)
-    css = css.replace(":root", ".page").replace("\nbody {", "\n.page {")
-    body = re.search(r"<body>(.*)</body>", html, re.S)[1]
-    # What HTML leaves open and XML does not.
-    body = re.sub(r"<(input|br)([^>]*?)( required)?>", r"<\1\2/>", body)
-    body = re.sub(r"<iframe[^>]*></iframe>", '<div class="frame"></div>', body)
-    css += ".page { height: 100%; overflow: hidden; } main { padding-top: 1.6rem; } .frame { display: none; }"
-    body = body.replace("<svg ", f'<svg xmlns="{SVG}" ')
-    body = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8000", body)
-    svg = (
-        f'<svg xmlns="{SVG}" viewBox="0 0 {PAGE_WIDTH} {PAGE_HEIGHT}" width="{PAGE_WIDTH}"'
-        f' height="{PAGE_HEIGHT}" role="img" aria-label="The demonstration page of scripts/serve">\n'
-        f'<foreignObject width="{PAGE_WIDTH}" height="{PAGE_HEIGHT}"><div xmlns="{XHTML}" class="page">'
-        f"<style>{css}</style>{body}</div></foreignObject></svg>\n"
-    )
-    ElementTree.fromstring(svg)  # It must be well-formed: a browser shows nothing of it otherwise.
-    return svg
+def page_png(server, seconds):
+    """The page after some seconds: slow requests, a killed worker and a deployment."""
+    with Browser() as browser:
+        browser.resize(PAGE_WIDTH, PAGE_HEIGHT)
+        browser.prefer(prefers_color_scheme="light")  # One look for every reader of README.
+        browser.open(server.url)
+        until = time.monotonic() + 2 * seconds  # The page shows 30 s.
+        browser.devtools("Emulation.setScrollbarsHidden", hidden=True)
+        browser.wait("+document.querySelector('#total').textContent > 40")
+        browser.click("#slow")
+        browser.wait("/GET .slow/.test(document.querySelector('#workers').textContent)")
+        # Of a worker that does something else: the slow request goes on.
+        is_idle = "(one) => one.querySelector('.state').textContent === 'idle'"
+        number = browser.wait(f"[...document.querySelectorAll('.worker')].findIndex({is_idle}) + 1")
+        browser.click(f".worker:nth-child({number}) button")
+        browser.wait("/took the place/.test(document.querySelector('#events').textContent)")
+        browser.wait("/answered a slow/.test(document.querySelector('#events').textContent)")
+        browser.click("#deploy")
+        browser.wait("/serves in all workers/.test(document.querySelector('#events').textContent)")
+        time.sleep(max(0, until - time.monotonic()))
+        browser.click("#slow")
+        browser.wait("/GET .slow/.test(document.querySelector('#workers').textContent)")
+        browser.run("document.activeElement.blur(); window.scrollTo(0, 0)")
+        time.sleep(0.5)
+        return base64.b64decode(browser.devtools("Page.captureScreenshot", format="png")["data"])
 
 
 def main():
     parser = argparse.ArgumentParser(description="Makes the pictures of README from a running server.")
+    parser.add_argument("--only", choices=["top", "page"], help="make only this picture")
     parser.add_argument("--directory", type=Path, default=HERE, help="where to write them (default: beside this file)")
     parser.add_argument("--seconds", type=float, default=13, help="how long the server is under load (default: 13)")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory, Server(directory) as server:
-        (given.directory / "top.svg").write_text(terminal_svg(screen(server, given.seconds)))
-        (given.directory / "page.svg").write_text(page_svg(server))
+    if given.only != "top" and (why := why_not()):
+        sys.exit(f"{why}; --only top needs no browser")
+    with Server() as server:
+        if given.only != "page":
+            (given.directory / "top.svg").write_text(terminal_svg(screen(server, given.seconds)))
+        if given.only != "top":
+            (given.directory / "page.png").write_bytes(page_png(server, given.seconds))
 
 
 if __name__ == "__main__":

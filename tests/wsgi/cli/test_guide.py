@@ -141,7 +141,7 @@ arctos() {{
     *) start_server "$@" ;;
     esac
 }}
-scripts/serve() {{ ARCTOS_APP=demo:app ARCTOS_PYTHONPATH="{ROOT}/scripts/demo" ARCTOS_WORKERS=2 start_server "$@"; }}
+scripts/serve() {{ ARCTOS_APP=demo:app ARCTOS_PYTHONPATH="{ROOT}/scripts/demo" ARCTOS_WORKERS=4 start_server "$@"; }}
 mount -t tmpfs tmpfs /run
 python3 -c '{LOOPBACK_UP}'
 """

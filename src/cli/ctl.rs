@@ -39,12 +39,18 @@ struct VerbSpec {
 }
 
 /// All verbs, in the order of the help.
-const VERBS: [VerbSpec; 9] = [
+const VERBS: [VerbSpec; 10] = [
     VerbSpec {
         text: "status",
         meaning: "Show the server and its workers",
         argument: || Some(flag(JSON, "Print the JSON of /status, for programs")),
         read: |_| Ok(Verb::Status),
+    },
+    VerbSpec {
+        text: "ready",
+        meaning: "Exit with 0 if the server accepts requests, as /readyz does; else print why not",
+        argument: || None,
+        read: |_| Ok(Verb::Readyz),
     },
     VerbSpec {
         text: "reload",
@@ -120,8 +126,8 @@ const VERBS: [VerbSpec; 9] = [
     },
 ];
 
-const EXIT_CODES: &str = "Exit codes: 0 success; 1 the server cannot be reached or refuses, or the \
-     reload failed; 2 the command line is wrong.";
+const EXIT_CODES: &str = "Exit codes: 0 success; 1 the server cannot be reached, refuses or is not ready, \
+     or the reload failed; 2 the command line is wrong.";
 
 /// Parses what follows `ctl`.
 pub(super) fn parse(
@@ -311,11 +317,11 @@ mod tests {
     fn a_wrong_verb_is_answered_with_all_verbs() {
         assert_eq!(
             refusal("ctl dance --admin 1", ""),
-            "arctos ctl dance: there is no such verb; the verbs are: status, reload, stop, scale, dump, recycle, quarantine, release, metrics"
+            "arctos ctl dance: there is no such verb; the verbs are: status, ready, reload, stop, scale, dump, recycle, quarantine, release, metrics"
         );
         assert_eq!(
             refusal("ctl", "unix:@x"),
-            "arctos ctl: a verb is missing; the verbs are: status, reload, stop, scale, dump, recycle, quarantine, release, metrics"
+            "arctos ctl: a verb is missing; the verbs are: status, ready, reload, stop, scale, dump, recycle, quarantine, release, metrics"
         );
         assert!(refusal("ctl metrics --loud", "unix:@x").contains("--loud"));
     }
@@ -326,6 +332,7 @@ mod tests {
         for (line, expected) in [
             ("ctl status", Verb::Status),
             ("ctl status --json", Verb::Status),
+            ("ctl ready", Verb::Readyz),
             ("ctl reload", Verb::Reload { wait: false }),
             ("ctl reload --wait --admin 1 --wait", Verb::Reload { wait: true }),
             ("ctl stop", Verb::Stop { mode: StopMode::Graceful }),

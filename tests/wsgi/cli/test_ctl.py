@@ -114,17 +114,19 @@ def test_a_server_that_serves_is_alive_and_ready(serve, path):
     assert said(ask(path, "/livez", "POST"))[0] == 405
 
 
-def test_a_server_that_starts_is_alive_and_not_ready(code, gate, path):
+def test_a_server_that_starts_is_alive_and_not_ready(code, ctl, gate, path):
     directory = code(f"open({gate.path!r}).read()\n{CODE.format(letter='a')}")
     with booting("shop:app", "--admin-bind", f"unix:{path}", cwd=directory) as server:
         assert said(ask(path, "/livez")) == (200, ["alive"])
         assert said(ask(path, "/readyz")) == (503, ["starting", "no worker is ready"])
+        assert ctl("ready") == (EXIT_FAILED, "", f"error: the server at unix:{path} answers 503: starting\n")
         found = status(path)
         assert (found["state"], found["workers_ready"]) == ("starting", 0)
         assert [worker["state"] for worker in found["workers"]] == ["starting"]
         gate.open()
         server.ready()
         assert said(ask(path, "/readyz")) == (200, ["ready"])
+        assert ctl("ready") == (0, "ready\n", "")
         server.stop()
 
 

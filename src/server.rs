@@ -219,6 +219,7 @@ fn serve(
         ("workers", Value::Number(i64::from(config.workers))),
     ];
     log.line(Level::Info, "server.starting", &pairs);
+    log_file(config, &log);
     log_defaults(config, &log);
     log_hints(config, &log);
     if let Err(error) = raise_nofile() {
@@ -242,9 +243,12 @@ fn serve(
                 if let Some(reason) = runtime.launch(&config.application).reload_refusal() {
                     return Err(reason.to_owned());
                 }
-                config.source.read().map(load).map_err(|error| error.to_string())
+                let config = config.source.read().map_err(|error| error.to_string())?;
+                log_file(&config, &log);
+                Ok(load(config))
             };
-            monitor::take_over(load(config.clone()), &reread, listeners, log, handover, directory)
+            let revision = load(config.clone());
+            monitor::take_over(revision, &reread, listeners, log.clone(), handover, directory)
                 as i32
         }
         Err(error) => {
@@ -258,9 +262,18 @@ fn serve(
     }
 }
 
-/// Logs the defaults that were chosen for this place, with the reasons.
+/// Logs which configuration file was read, if any.
+fn log_file(config: &Config, log: &Log) {
+    if let Some((path, origin)) = config.file() {
+        let pairs = [("path", Value::Text(path)), ("origin", Value::Display(origin))];
+        log.line(Level::Info, "config.file_read", &pairs);
+    }
+}
+
+/// Logs the other defaults that were chosen for this place, with the reasons.
 fn log_defaults(config: &Config, log: &Log) {
-    for (chosen, reason) in config.chosen_defaults() {
+    let chosen = config.chosen_defaults();
+    for (chosen, reason) in chosen.filter(|(chosen, _)| chosen.setting != Setting::Config) {
         let pairs = [
             ("option", Value::Text(OptionSpec::of(chosen.setting).long)),
             ("value", Value::Text(&chosen.value)),

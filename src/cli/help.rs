@@ -27,7 +27,8 @@ macro_rules! topics {
 }
 
 topics! {
-    "options": "every option, its default and its environment variable",
+    "options": "every option and its default",
+    "configuration": "command line, environment, file, and defaults that fit the place",
     "workers": "how many workers, --preload, recycling, hangs and crashes",
     "scheduling": "which worker serves a request, and how kept connections are shared",
     "reload": "new code, a new configuration or a new arctos without losing a request",

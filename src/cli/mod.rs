@@ -63,7 +63,7 @@ pub enum UsageError {
         "no application to serve\n\n  Usage: arctos [OPTIONS] MODULE:ATTR\n\n  \
          arctos shop.wsgi:application   serves `application` of the module shop.wsgi\n  \
          arctos 'shop:create_app()'     serves what the function returns\n\n\
-         It can also be given in ARCTOS_APP. For more, try --help."
+         It can also be given as app in arctos.toml, or in ARCTOS_APP. For more, try --help."
     )]
     NoApplication,
     /// `arctos ctl` has no verb, or an unknown one.

@@ -1,4 +1,4 @@
-//! The file of `--config`: options in TOML, each under its long name.
+//! A configuration file: options in TOML, each under its long name; in a pyproject.toml, in the table `[tool.arctos]`.
 //!
 //! Each value is converted to what the command line would have held, so that the same code reads and refuses all of
 //! them. Only the parser of the TOML crate is used, because it gives the position of each value and keeps numbers as
@@ -21,28 +21,25 @@ use super::options::{OPTIONS, OptionSpec, Setting, Takes, gunicorn};
 use super::origin::{FileLine, Given, Origin};
 use super::reader::wrong;
 
+/// The file of a Python project, in which each tool has a table.
+pub(super) const PYPROJECT: &str = "pyproject.toml";
+
+/// What a file gives.
+pub(super) type GivenBySetting = BTreeMap<Setting, Given>;
+
 /// Reads the file that `origin` names as `text`, relative to `directory`.
 pub(super) fn read(
     directory: &Path,
     text: &OsStr,
     origin: &Origin,
-) -> Result<BTreeMap<Setting, Given>, ConfigError> {
+) -> Result<GivenBySetting, ConfigError> {
     let path = directory.join(text);
-    let named = || (origin.clone(), text.to_string_lossy().into_owned(), path.clone());
-    let unreadable = |error| {
-        let (origin, text, path) = named();
+    let name = text.to_string_lossy();
+    let file = open(&path).map_err(|error| {
+        let (origin, text, path) = (origin.clone(), name.clone().into_owned(), path.clone());
         FileError::Unreadable { origin, text, path, error }
-    };
-    let file = open(&path).map_err(unreadable)?;
-    if !file.metadata().map_err(unreadable)?.is_file() {
-        let (origin, text, path) = named();
-        return Err(FileError::NoFile { origin, text, path }.into());
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() > MAX_BYTES {
-        return Err(FileError::Long { path }.into());
-    }
+    })?;
+    let bytes = read_all(file, &path, &name, origin)?;
     parse(&path, &bytes).map_err(|error| match path.extension() {
         Some(extension) if extension == "py" => {
             FileError::Python { reason: error.to_string() }.into()
@@ -51,12 +48,39 @@ pub(super) fn read(
     })
 }
 
+/// Reads an open file to its end. `origin` names it as `name`.
+pub(super) fn read_all(
+    file: File,
+    path: &Path,
+    name: &str,
+    origin: &Origin,
+) -> Result<Vec<u8>, FileError> {
+    let named = || (origin.clone(), name.to_owned(), path.to_owned());
+    let unreadable = |error| {
+        let (origin, text, path) = named();
+        FileError::Unreadable { origin, text, path, error }
+    };
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        let (origin, text, path) = named();
+        return Err(FileError::NoFile { origin, text, path });
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > MAX_BYTES {
+        return Err(FileError::Long { path: path.to_owned() });
+    }
+    Ok(bytes)
+}
+
 /// Opens a file without waiting for the writer of a pipe, which would block the supervisor at a reload.
-fn open(path: &Path) -> io::Result<File> {
+pub(super) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<BTreeMap<Setting, Given>, ConfigError> {
+/// Reads the settings in a file.
+///
+/// Errors: also [`FileError::NoTable`], for a pyproject.toml that has none of arctos.
+pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<GivenBySetting, ConfigError> {
     let place = |offset: usize| {
         let before = bytes.get(..offset).unwrap_or(bytes);
         let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
@@ -72,7 +96,13 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<BTreeMap<Setting, Given>, ConfigEr
         };
         FileError::Syntax { place, reason }
     })?;
-    let mut entries: Vec<_> = table.get_ref().iter().collect();
+    let settings = if path.file_name().is_some_and(|name| name == PYPROJECT) {
+        tool_arctos(table.get_ref(), place)?
+            .ok_or_else(|| FileError::NoTable { path: path.to_owned() })?
+    } else {
+        table.get_ref()
+    };
+    let mut entries: Vec<_> = settings.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     let mut given = BTreeMap::new();
     for (key, value) in entries {
@@ -92,6 +122,27 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<BTreeMap<Setting, Given>, ConfigEr
         }
     }
     Ok(given)
+}
+
+/// Returns the table `[tool.arctos]`, if there is one.
+fn tool_arctos<'a, 'i>(
+    table: &'a DeTable<'i>,
+    place: impl Fn(usize) -> FileLine,
+) -> Result<Option<&'a DeTable<'i>>, FileError> {
+    let find = |table: &'a DeTable<'i>, name| {
+        table.iter().find(|(key, _)| key.get_ref() == name).map(|(key, value)| (key.span(), value))
+    };
+    let tools = find(table, "tool").and_then(|(_, tools)| tools.get_ref().as_table());
+    let Some((key, value)) = tools.and_then(|tools| find(tools, "arctos")) else {
+        return Ok(None);
+    };
+    let not_a_table = || FileError::Type {
+        place: place(key.start),
+        key: "tool.arctos".to_owned(),
+        expected: "a table".to_owned(),
+        found: described(value.get_ref()),
+    };
+    value.get_ref().as_table().map(Some).ok_or_else(not_a_table)
 }
 
 /// Whether this is the one worker class that exists, which a file for gunicorn may name.

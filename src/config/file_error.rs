@@ -1,7 +1,7 @@
 //! Why a configuration file cannot be used. Each message names the file and, if there is one, the line.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use arctos_worker::shared::log::ErrorText;
 
@@ -40,13 +40,32 @@ pub enum FileError {
         error: io::Error,
     },
     /// It is a directory, a pipe or a device, which a reload could not read again.
-    #[error("{}: {} is not a regular file", source_of(Setting::Config, .origin, .text), .path.display())]
+    #[error("{}: {} is not a regular file{}", source_of(Setting::Config, .origin, .text), .path.display(),
+        if .path == Path::new("/dev/null") { "; --config off reads no file" } else { "" })]
     NoFile {
         /// Where its name was given.
         origin: Origin,
         /// The name as given.
         text: String,
         /// The path.
+        path: PathBuf,
+    },
+    /// It is in a directory that everybody can write to, and belongs to another user.
+    #[error(
+        "{} belongs to user {owner} and is in a directory that everybody can write to, so anybody may have put it \
+        there. To read it, name it in --config; to ignore it, start arctos with --config off",
+        .path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
+    /// A pyproject.toml without settings of arctos.
+    #[error("{}: there is no table [tool.arctos]", .path.display())]
+    NoTable {
+        /// The file.
         path: PathBuf,
     },
     /// It is too long to be a configuration.
@@ -113,9 +132,10 @@ impl FileError {
     /// The exit code: 2 if the file is wrong on every machine, 1 if it cannot be read on this one.
     pub fn exit_code(&self) -> i32 {
         match self {
-            Self::Unreadable { .. } | Self::NoFile { .. } => 1,
+            Self::Unreadable { .. } | Self::NoFile { .. } | Self::Foreign { .. } => 1,
             Self::Python { .. }
             | Self::Long { .. }
+            | Self::NoTable { .. }
             | Self::Encoding { .. }
             | Self::Syntax { .. }
             | Self::UnknownKey { .. }

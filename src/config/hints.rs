@@ -2,9 +2,11 @@
 //! configuration of gunicorn, which arctos does not read. Neither is an error.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use super::advice::{Advice, advice};
-use super::options::{OPTIONS, OptionSpec, Setting};
+use super::discovery;
+use super::options::{OPTIONS, OptionSpec};
 use super::origin::Origin;
 use super::source::Source;
 
@@ -23,6 +25,11 @@ pub enum Hint {
         /// What the operator may have meant.
         advice: Advice,
     },
+    /// A pyproject.toml whose settings are not read, because there is an arctos.toml.
+    FileIgnored {
+        /// The pyproject.toml.
+        path: PathBuf,
+    },
     /// A configuration of gunicorn.
     Gunicorn {
         /// The file, the variable, or both.
@@ -35,6 +42,7 @@ impl Hint {
     pub fn event(&self) -> &'static str {
         match self {
             Self::UnknownVariable { .. } => "config.unknown_variable",
+            Self::FileIgnored { .. } => "config.file_ignored",
             Self::Gunicorn { .. } => "config.gunicorn_ignored",
         }
     }
@@ -53,10 +61,15 @@ impl fmt::Display for Hint {
                     Advice::None => Ok(()),
                 }
             }
+            Self::FileIgnored { path } => write!(
+                f,
+                "the settings in [tool.arctos] of {} are ignored, because there is an arctos.toml beside it",
+                path.display()
+            ),
             Self::Gunicorn { found } => write!(
                 f,
                 "{found} found, but arctos does not read gunicorn's configuration: give the same settings as options, in \
-                 ARCTOS_* variables, or in a TOML file with --config"
+                 ARCTOS_* variables, or in arctos.toml"
             ),
         }
     }
@@ -72,7 +85,7 @@ impl Source {
             let key = name.trim_start_matches(PREFIX).to_lowercase().replace('_', "-");
             Hint::UnknownVariable { name: name.to_owned(), advice: advice(&key) }
         });
-        unknown.chain(self.gunicorn()).collect()
+        unknown.chain(self.ignored_file()).chain(self.gunicorn()).collect()
     }
 
     fn unknown_variables(&self) -> Vec<&str> {
@@ -85,10 +98,14 @@ impl Source {
         ours.filter(|name| !is_kubernetes(name) && !known.iter().any(|it| it == name)).collect()
     }
 
+    fn ignored_file(&self) -> Option<Hint> {
+        let path = discovery::ignored(self.start_directory()).filter(|_| self.looks_for_file())?;
+        Some(Hint::FileIgnored { path })
+    }
+
     /// Nobody who calls `serve()` from a program, or gives a file of arctos, expects gunicorn's file to be read.
     fn gunicorn(&self) -> Option<Hint> {
-        let is_ours = self.has_explicit(Setting::Config)
-            || self.environment().value(&OptionSpec::of(Setting::Config).variable()).is_some();
+        let is_ours = !self.looks_for_file() || discovery::finds_file(self.start_directory());
         let file = (!is_ours && self.start_directory().join(GUNICORN_FILE).is_file())
             .then(|| format!("./{GUNICORN_FILE}"));
         let variable =
@@ -104,6 +121,7 @@ mod tests {
     use std::ffi::OsString;
 
     use super::*;
+    use crate::config::options::Setting;
 
     fn hints(options: &[(Setting, &str)], variables: &[(&str, &str)]) -> Vec<String> {
         let given = options.iter().map(|(setting, value)| (*setting, vec![OsString::from(value)]));

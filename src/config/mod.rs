@@ -9,6 +9,7 @@ mod application;
 mod binds;
 mod call_limits;
 mod datadog;
+mod discovery;
 mod error;
 mod file;
 mod file_error;
@@ -120,6 +121,12 @@ impl Config {
     pub fn effective(&self, setting: Setting) -> &Effective {
         let found = self.effective.iter().find(|effective| effective.setting == setting);
         found.expect("a test finds every setting")
+    }
+
+    /// The configuration file that was read, and where its name comes from.
+    pub fn file(&self) -> Option<(&str, &Origin)> {
+        let Effective { value, origin, .. } = self.effective(Setting::Config);
+        (!value.is_empty() && value != source::NO_FILE).then_some((value, origin))
     }
 
     /// The defaults that fit the place where the server runs, each with its reason.

@@ -83,6 +83,7 @@ pub(super) fn source_of(setting: Setting, origin: &Origin, text: &str) -> String
         Origin::Keyword => format!("{}='{text}'", OptionSpec::of(setting).keyword()),
         Origin::Environment(variable) => format!("{variable}='{text}'"),
         Origin::File(place) => format!("{place}: {}='{text}'", OptionSpec::of(setting).long),
+        Origin::Place(Reason::Found) => format!("{text} in the current directory"),
         Origin::CommandLine
         | Origin::Place(_)
         | Origin::User(_)

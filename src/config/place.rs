@@ -30,6 +30,8 @@ const MIN_WORKERS: u64 = 2;
 /// Why a default was chosen in this place. Its text is the end of a sentence that begins with the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
+    /// The configuration file was found in the directory of the start.
+    Found,
     /// `DYNO` is set.
     Heroku,
     /// `K_SERVICE` is set.
@@ -54,6 +56,7 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Found => f.write_str("found in the current directory"),
             Self::Heroku => {
                 let idle = shown(HEROKU_IDLE);
                 write!(f, "DYNO is set, and Heroku's router keeps idle connections for {idle}")

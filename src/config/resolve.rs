@@ -20,7 +20,7 @@ use super::place;
 use super::quarantine;
 use super::reader::{Effective, Reader, wrong};
 use super::recycle::recycle_limits;
-use super::source::Source;
+use super::source::{NO_FILE, Source};
 use super::statsd::{Metrics, metrics};
 use super::times::patience;
 use super::tls::tls;
@@ -89,7 +89,7 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
     let given = source.given()?;
     let environment = source.environment();
     let mut reader = Reader::new(&given, source.start_directory().to_owned());
-    reader.path(Setting::Config)?; // Before --chdir, which may stand in the file.
+    config_file(&mut reader)?; // Before --chdir, which may stand in the file.
     let application = application(&mut reader)?;
     let binds = binds(&mut reader, environment)?;
     let reuse_port = reader.switch(Setting::ReusePort)?;
@@ -145,6 +145,16 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
         effective: effective.clone(),
     });
     Ok(Resolved { config, effective })
+}
+
+fn config_file(reader: &mut Reader<'_>) -> Result<(), ConfigError> {
+    if let Some((text, origin)) = reader.last(Setting::Config)
+        && text == NO_FILE
+    {
+        reader.note(Setting::Config, NO_FILE.to_owned(), origin.clone());
+        return Ok(());
+    }
+    reader.path(Setting::Config).map(drop)
 }
 
 fn readiness(reader: &mut Reader<'_>) -> Result<Readiness, ConfigError> {

@@ -1,17 +1,22 @@
 //! The source of a configuration, which is kept because a reload reads it again.
 //!
 //! Command line, environment and directory are those of the start, because nobody can change them for a running
-//! process. What they refer to is looked up each time.
+//! process. What they refer to is looked up each time, and so is the file in that directory.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use super::discovery;
 use super::error::ConfigError;
 use super::file;
-use super::options::{OPTIONS, Setting, Takes};
+use super::options::{OPTIONS, OptionSpec, Setting, Takes};
 use super::origin::{Given, Origin};
+use super::place::Reason;
 use crate::system::environment::Environment;
+
+/// The value of `--config` that reads no file.
+pub(super) const NO_FILE: &str = "off";
 
 /// The source of a configuration.
 #[derive(Clone, Debug)]
@@ -53,6 +58,12 @@ impl Source {
         Ok(Self { explicit: explicit.into_iter().collect(), origin, environment, start_directory })
     }
 
+    /// As if it had been started in another directory.
+    #[cfg(test)]
+    pub(super) fn starting_in(self, directory: &Path) -> Self {
+        Self { start_directory: directory.to_owned(), ..self }
+    }
+
     /// The current directory at the start, where relative paths start.
     pub fn start_directory(&self) -> &Path {
         &self.start_directory
@@ -64,7 +75,7 @@ impl Source {
     }
 
     /// Returns the given values, unread. Each setting comes from the first place that has it: command line,
-    /// environment, file.
+    /// environment, file. A file that was found is the value of [`Setting::Config`].
     ///
     /// Errors: [`ConfigError::File`].
     pub(super) fn given(&self) -> Result<BTreeMap<Setting, Given>, ConfigError> {
@@ -76,15 +87,33 @@ impl Source {
         let explicit = self.explicit.iter().map(|(setting, values)| {
             (*setting, Given { values: values.clone(), origin: self.origin.clone() })
         });
-        let outside: BTreeMap<_, _> = from_environment.chain(explicit).collect();
-        let path = outside.get(&Setting::Config).and_then(|given| {
+        let mut outside: BTreeMap<_, _> = from_environment.chain(explicit).collect();
+        let named = outside.get(&Setting::Config);
+        let named = named.and_then(|given| Some((given.values.last()?, &given.origin)));
+        let mut given = match named {
             // An empty path is refused later, as for every other option.
-            Some((given.values.last().filter(|path| !path.is_empty())?, &given.origin))
-        });
-        let Some((path, origin)) = path else { return Ok(outside) };
-        let mut given = file::read(&self.start_directory, path, origin)?;
+            Some((path, _)) if path.is_empty() || path == NO_FILE => return Ok(outside),
+            Some((path, origin)) => file::read(&self.start_directory, path, origin)?,
+            None if !self.looks_for_file() => return Ok(outside),
+            None => {
+                let found = discovery::find(&self.start_directory)?;
+                let Some((path, given)) = found else { return Ok(outside) };
+                let origin = Origin::Place(Reason::Found);
+                outside.insert(Setting::Config, Given { values: vec![path.into()], origin });
+                given
+            }
+        };
         given.extend(outside);
         Ok(given)
+    }
+
+    /// Whether a file in the directory of the start is read. A program that calls `serve()` says itself which file it
+    /// wants.
+    pub(super) fn looks_for_file(&self) -> bool {
+        let variable = OptionSpec::of(Setting::Config).variable();
+        let is_named = self.has_explicit(Setting::Config)
+            || self.environment.value(&variable).is_some_and(|value| !value.is_empty());
+        self.origin == Origin::CommandLine && !is_named
     }
 
     /// Whether the command line or the call of `serve()` gives this setting.

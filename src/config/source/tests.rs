@@ -10,7 +10,7 @@ fn source(options: &[(Setting, &str)], variables: &[(&str, &str)]) -> Source {
 
 /// A source that was started in another directory than the current one of this process.
 fn started_in(directory: &Path, options: &[(Setting, &str)], variables: &[(&str, &str)]) -> Source {
-    Source { start_directory: directory.to_owned(), ..source(options, variables) }
+    source(options, variables).starting_in(directory)
 }
 
 #[test]

@@ -180,13 +180,6 @@ def test_print_config_shows_each_value_and_its_source():
     assert "30" in lines["timeout"] and "default" in lines["timeout"]
 
 
-def test_the_log_says_why_a_default_was_chosen_here(serve):
-    server = serve("plain:app", env={"DYNO": "web.1"})
-    (chosen,) = server.events("config.default_chosen", option="keep-alive")
-    assert chosen.pairs["value"] == "95s"
-    assert chosen.pairs["reason"] == "DYNO is set, and Heroku's router keeps idle connections for 90s"
-
-
 def test_the_pid_file_names_the_supervisor_while_it_runs(serve, tmp_path):
     path = tmp_path / "arctos.pid"
     server = serve("plain:app", "--pid", path)

@@ -89,7 +89,7 @@ def commands(program):
 
 
 def test_every_command_of_arctos_is_accepted():
-    served = [words for words in commands("arctos") if words[0] not in ("ctl", "top", "help", "--help")]
+    served = [words for words in commands("arctos") if not {"ctl", "top", "help", "--help"}.intersection(words[:1])]
     assert len(served) >= 5
     for words in served:
         printed_configuration([word for word in words if word not in ("--check", "--print-config")])
@@ -103,7 +103,7 @@ def test_every_command_of_the_demonstration_is_accepted():
 
 
 def test_every_command_of_ctl_and_top_is_accepted():
-    asked = [words for words in commands("arctos") if words[0] in ("ctl", "top")]
+    asked = [words for words in commands("arctos") if {"ctl", "top"}.intersection(words[:1])]
     assert asked
     for words in asked:
         code, _, error = run(*words, env={"ARCTOS_ADMIN_BIND": "unix:/run/shop-admin.sock"})

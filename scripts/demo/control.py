@@ -157,7 +157,7 @@ class Control:
 
     def _ask(self, method, target, seconds):
         if self.directory is None:
-            raise Refused("The server was not started by scripts/serve.")
+            raise Refused("Start the server by scripts/serve to see its workers.")
         connection = _UnixConnection(str(self.directory / "admin.sock"), seconds)
         try:
             connection.request(method, target)

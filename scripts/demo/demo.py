@@ -74,9 +74,7 @@ def app(environ, start_response):
     try:
         return page(environ, start_response)
     except Refused as error:
-        return _json(
-            start_response, {"error": str(error)}, "403 Forbidden" if page in COMMANDS else "503 Service Unavailable"
-        )
+        return _json(start_response, {"error": str(error)}, "403 Forbidden")
 
 
 def home(environ, start_response):
@@ -120,8 +118,11 @@ def slow(environ, start_response):
 
 
 def status(environ, start_response):
-    """The workers."""
-    return _json(start_response, control.status())
+    """The workers, or why they cannot be shown. The latter is no failure of this request."""
+    try:
+        return _json(start_response, control.status())
+    except Refused as error:
+        return _json(start_response, {"error": str(error)})
 
 
 def kill(environ, start_response):

@@ -95,7 +95,8 @@ async function look() {
 }
 
 function show(status) {
-  if (status.error) return say(status.error, "bad");
+  at("blind").hidden = !status.error;
+  if (status.error) return put("blind", status.error);
   if (server && server.start !== status.start) return location.reload(); // another server, with another token
   watch(server, status);
   server = status;
@@ -104,7 +105,7 @@ function show(status) {
 
 // --- What happens to the server ---
 
-let deployment = null; // { version, begun, total, failed }
+let deployment = null; // { version, begun, total, failed, outcome }
 const killed = new Map(); // process -> { slot, at, failed }
 
 function watch(before, now) {
@@ -118,13 +119,14 @@ function watch(before, now) {
   }
   if (!before) return;
   const isOver = now.reload.state === "ended" && (before.reload.state !== "ended" || now.reload.ago_s < before.reload.ago_s);
-  if (deployment && isOver) finishDeployment(now.reload.outcome);
+  if (deployment && isOver) finishDeployment((deployment.outcome = now.reload.outcome));
   else if (isOver && isBrokenEnd) isBrokenEnd = false;
   else if (isOver) say(`A reload has ended: ${now.reload.outcome}.`);
 }
 
 function finishDeployment(outcome) {
   const { version, begun, total, failed } = deployment;
+  if (version === null) return; // The response to the command is still on its way.
   deployment = null;
   const lost = counts.failed - failed;
   if (outcome !== "done") return say(`Version ${version} does not serve: ${outcome}.`, "bad");
@@ -165,7 +167,7 @@ async function kill(worker) {
   const chosen = worker ?? ready[Math.floor(Math.random() * ready.length)];
   if (!chosen) return;
   killed.set(chosen.pid, { slot: chosen.slot, at: performance.now(), failed: counts.failed });
-  mark(`killed worker ${chosen.slot}`);
+  mark(`killed ${chosen.slot}`);
   if (await command(`/kill?pid=${chosen.pid}`)) say(`Worker ${chosen.slot} was killed: process ${chosen.pid}, by SIGKILL.`);
   else killed.delete(chosen.pid);
 }
@@ -173,15 +175,16 @@ async function kill(worker) {
 let isDeployingBroken = false, isBrokenEnd = false; // whether the next end of a reload is that of broken code
 async function deploy() {
   if (!token || deployment || isDeployingBroken) return;
-  deployment = { version: null, begun: performance.now(), total: counts.total, failed: counts.failed };
+  deployment = { version: null, begun: performance.now(), total: counts.total, failed: counts.failed, outcome: null };
   paintButtons();
+  mark("deploy");
   const answer = await command("/deploy");
-  if (!answer) deployment = null;
-  else {
-    if (deployment) deployment.version = answer.version;
+  if (answer) {
+    deployment.version = answer.version;
     at("report").hidden = true;
     say(`Version ${answer.version} is being deployed. One worker tries it first, then the others follow one by one.`);
-  }
+    if (deployment.outcome) finishDeployment(deployment.outcome);
+  } else deployment = null;
   paintButtons();
 }
 
@@ -349,7 +352,7 @@ function paintChart(now) {
   }
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.clearRect(0, 0, width, height);
-  const left = 54, right = width - 8, top = 36, bottom = height - 22;
+  const left = 54, right = width - 8, top = 52, bottom = height - 22;
   const span = Math.log10(SCALE.at(-1) / SCALE[0]);
   const x = (time) => right - ((now - time) / WINDOW_MS) * (right - left);
   const y = (ms) => bottom - (Math.log10(Math.min(Math.max(ms, 1), SCALE.at(-1))) / span) * (bottom - top);
@@ -373,14 +376,14 @@ function paintChart(now) {
   pen.beginPath();
   pen.rect(left, 0, right - left + 6, height);
   pen.clip();
-  paintMarks(x, top, bottom, left, right);
+  paintMarks(x, bottom, right);
   paintRequests(x, y, now);
   pen.restore();
 }
 
-function paintMarks(x, top, bottom, left, right) {
+function paintMarks(x, bottom, right) {
   pen.setLineDash([3, 3]);
-  let free = -Infinity, row = 0;
+  const free = [-Infinity, -Infinity, -Infinity]; // where the labels of each line end
   for (const { at: time, text } of marks) {
     const place = x(time), length = pen.measureText(text).width + 8;
     pen.strokeStyle = colors.soft;
@@ -388,12 +391,13 @@ function paintMarks(x, top, bottom, left, right) {
     pen.moveTo(place, 6);
     pen.lineTo(place, bottom);
     pen.stroke();
-    row = place < free ? (row + 1) % 2 : 0; // Labels that would overlap stand below each other.
-    free = place + length;
-    const isAtEnd = place + length > right;
+    const isAtEnd = place + length > right, begin = isAtEnd ? place - length : place;
+    const row = free.findIndex((end) => begin >= end);
+    if (row < 0) continue; // There is no room. The list of events has it, too.
+    free[row] = begin + length;
     pen.textAlign = isAtEnd ? "right" : "left";
     pen.fillStyle = colors.ink;
-    if (place > left - length) pen.fillText(text, place + (isAtEnd ? -4 : 4), 10 + 15 * row);
+    pen.fillText(text, place + (isAtEnd ? -4 : 4), 10 + 15 * row);
   }
   pen.setLineDash([]);
 }

@@ -147,7 +147,9 @@ def test_a_deployment_replaces_the_code_and_a_broken_one_nothing(base):
 def test_without_scripts_serve_the_page_only_looks(serve):
     server = serve("demo:app", workers=1, cwd=DEMO)
     assert "scripts/serve" in requests.get(server.url).text
-    assert requests.get(f"{server.url}/status").status_code == 503
+    assert requests.get(f"{server.url}/status").json() == {
+        "error": "Start the server by scripts/serve to see its workers."
+    }
     assert requests.post(f"{server.url}/deploy").status_code == REFUSED
 
 

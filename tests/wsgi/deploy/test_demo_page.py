@@ -4,7 +4,7 @@ import re
 
 import pytest
 from support.browser import Browser, why_not
-from support.demo import Demo, short_directory
+from support.demo import DEMO, Demo, short_directory
 from support.server import WORKER_DIED
 from support.waiting import wait_until
 
@@ -194,3 +194,14 @@ def test_a_paused_page_sends_only_what_the_status_needs(page):
     assert sum(url.endswith("/fast") for url in asked) <= 4  # those that were about to be sent
     page.browser.click("#pause")
     page.wait_for_total(page.number("#total") + 20)
+
+
+def test_a_page_without_an_admin_socket_says_so_and_goes_on(browser, serve):
+    page = Page(browser, serve("demo:app", workers=2, cwd=DEMO))
+    assert "scripts/serve" in browser.text("#blind") and "scripts/serve" in browser.text("#refusal")
+    page.browser.click("#slow")
+    page.wait_for_event(r"Worker \d answered a slow request")
+    for command in ("#kill", "#deploy", "#broken"):
+        browser.click(command)
+    assert page.failures() == (0, [])
+    page.check_console(lost=0)

@@ -133,7 +133,7 @@ mod tests {
             let given = line.strip_prefix("help ").unwrap();
             let text = error.to_string();
             assert!(text.starts_with(&format!("arctos help '{given}': there is no such topic")));
-            assert!(text.contains("options, workers,"), "{text}");
+            assert!(text.contains("the topics are: options, "), "{text}");
         }
     }
 

@@ -37,7 +37,7 @@ topics! {
     "metrics": "statsd, DogStatsD, Prometheus, and every metric",
     "logs": "the log, the access log, the application's output",
     "troubleshooting": "symptoms, and every warning and error",
-    "kubernetes": "containers, a rollout second by second, manifests",
+    "kubernetes": "containers, manifests, probes, a rollout second by second, sizing",
     "systemd": "the units, socket activation, reload and watchdog",
     "tls": "HTTPS: certificates, client certificates, what a reload reads",
     "proxies": "HAProxy, nginx, keep-alive, forwarded headers",

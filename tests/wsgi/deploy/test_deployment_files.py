@@ -226,6 +226,16 @@ def test_systemd_takes_the_units(tmp_path):
     assert (said.returncode, said.stdout + said.stderr) == (0, "")
 
 
+def test_systemd_finds_the_service_well_isolated(tmp_path):
+    """The exposure of a service without any isolation is about 9.6, and that of this one 1.9 in systemd 252."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze")
+    (tmp_path / "arctos.service").write_text((SYSTEMD / "arctos.service").read_text().replace("/srv/shop/venv/bin/arctos", ARCTOS))
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=25", tmp_path / "arctos.service"]
+    said = subprocess.run(command, capture_output=True, text=True)
+    assert said.returncode == 0, said.stdout[-200:] + said.stderr
+
+
 def unit_config(service):
     """The configuration that ExecStart results in."""
     _, *words = words_of(service, "ExecStart")

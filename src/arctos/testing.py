@@ -158,18 +158,19 @@ class Server:
         """The events of its log so far."""
         return _parsed(self.log)
 
-    def wait_for(self, event: str, *, timeout: float = 30.0, **fields: object) -> Record:
-        """Waits until the log has an event with these fields, and returns the first one: `wait_for("worker.died",
-        slot=0)`. It may have happened before.
+    def wait_for(self, event: str, *, count: int = 1, timeout: float = 30.0, **fields: object) -> Record:
+        """Waits until the log has `count` events with these fields, and returns the last of them:
+        `wait_for("worker.died", slot=0)`. Those that have happened before count, too.
 
         Raises ServerError if the server ends, or after `timeout` seconds.
         """
         wanted = {name: str(value) for name, value in fields.items()}
 
         def found(records: list[Record]) -> Record | None:
-            return next((one for one in records if one.event == event and wanted.items() <= one.fields.items()), None)
+            matching = [one for one in records if one.event == event and wanted.items() <= one.fields.items()]
+            return matching[count - 1] if len(matching) >= count else None
 
-        return self._await(found, 0, timeout, f"no {event} in the log")
+        return self._await(found, 0, timeout, f"no {event} in the log" if count == 1 else f"fewer than {count} {event}")
 
     # --- What it does ---
 

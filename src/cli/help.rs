@@ -48,6 +48,7 @@ topics! {
     "http": "which requests are accepted and refused, and the limits",
     "security": "privileges, the admin socket, what logs contain",
     "python": "arctos.serve(), and coming from bjoern",
+    "recipes": "Flask, Django, OpenTelemetry, Celery and others with arctos, each a test to copy",
     "testing": "a real server in your tests: arctos.testing, the pytest fixture",
     "gunicorn": "coming from gunicorn or uWSGI",
     "performance": "how to measure, and what to tune",

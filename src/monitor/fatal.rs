@@ -29,7 +29,11 @@ pub enum Fatal {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// Other threads run in this process, so fork(2) would copy locks that no thread releases.
-    #[error("cannot fork: this process has threads beside the main one: {}", names.join(", "))]
+    #[error(
+        "cannot fork: this process has threads beside the main one: {}. \
+         What starts threads, as ddtrace-run does, has to run in the workers, from --post-fork",
+        names.join(", ")
+    )]
     Threads { names: Vec<String> },
     /// The admin socket cannot be bound.
     #[error("--admin-bind")]

@@ -133,6 +133,9 @@ def test_records_have_the_fields_and_the_text_of_an_event():
         assert (record.level, record.fields["path"]) == ("ERROR", "/a")
         assert record.text.startswith("Traceback") and record.text.endswith("\nLookupError: no \"tea\"\n")
         assert record in server.records
+        with pytest.raises(HTTPError, match="500"):
+            get(server, "/b")
+        assert server.wait_for("application.raised", count=2).fields["path"] == "/b"
 
 
 def test_what_the_application_prints_and_logs_is_captured(capfd):
@@ -288,16 +291,18 @@ def has_entry_point():
     return any(point.value == "arctos.pytest_plugin" for point in entry_points(group="pytest11"))
 
 
-def run_pytest(directory, *options):
+def run_pytest(directory, *options, **variables):
     (directory / "test_shop.py").write_text(FIXTURE)
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", *options],
-        cwd=directory, env=clean_environment(), capture_output=True, text=True, timeout=PATIENCE_S,
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options],
+        cwd=directory, env={**clean_environment(), **variables}, capture_output=True, text=True, timeout=PATIENCE_S,
     )  # fmt: skip
 
 
 def test_the_fixture_shows_the_log_of_a_test_that_fails(tmp_path):
-    ended = run_pytest(tmp_path, *([] if has_entry_point() else ["-p", "arctos.pytest_plugin"]))
+    # Plugins of other packages may warn.
+    options = ["-p", "arctos.pytest_plugin", "-W", "error"]
+    ended = run_pytest(tmp_path, *options, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
     assert (ended.returncode, ended.stderr) == (1, "")
     assert "1 failed, 2 passed, 1 error" in ended.stdout
     assert ended.stdout.count("The log of arctos at http://127.0.0.1:") == 2

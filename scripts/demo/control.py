@@ -55,14 +55,18 @@ class Control:
     """The server of this process, as far as the demonstration may look at it and change it."""
 
     def __init__(self, directory):
-        # The directory may be gone, because something cleans up temporary files. The page then only looks.
-        self.directory = Path(directory) if directory and (Path(directory) / "token").exists() else None
+        self.directory = None
         self.token = ""
         self.version = 1
+        if directory:
+            # Something that cleans up temporary files may have removed it, and the worker may run as another user. The
+            # page then only looks.
+            with contextlib.suppress(OSError):
+                self.token = (Path(directory) / "token").read_text()
+                self.directory = Path(directory)
         if self.directory is not None:
-            self.token = (self.directory / "token").read_text()
             # Like an import: a mistake in the file fails the start of the worker.
-            self.version = runpy.run_path(str(self.directory / "release.py"))["VERSION"]
+            self.version = self._version_on_disk()
 
     # --- Who may do what ---
 
@@ -213,7 +217,8 @@ def prepare():
         if _is_over(old):
             shutil.rmtree(old, ignore_errors=True)
     directory = Path(tempfile.mkdtemp(dir=own, prefix=""))
-    (directory / "token").write_text(secrets.token_hex(16))
+    with open(os.open(directory / "token", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as token:
+        token.write(secrets.token_hex(16))
     _write_atomically(directory / "release.py", RELEASE.format(version=1))
     return directory
 

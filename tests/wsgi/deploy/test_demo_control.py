@@ -144,8 +144,9 @@ def test_a_deployment_replaces_the_code_and_a_broken_one_nothing(base):
         assert "report" not in server.status()["reload"]
 
 
-def test_without_scripts_serve_the_page_only_looks(serve):
-    server = serve("demo:app", workers=1, cwd=DEMO)
+@pytest.mark.parametrize("env", [{}, {"DEMO_DIRECTORY": "/nowhere"}], ids=["not-prepared", "directory-gone"])
+def test_without_scripts_serve_the_page_only_looks(env, serve):
+    server = serve("demo:app", workers=1, cwd=DEMO, env=env)
     assert "scripts/serve" in requests.get(server.url).text
     assert requests.get(f"{server.url}/status").json() == {
         "error": "Start the server by scripts/serve to see its workers."

@@ -143,6 +143,18 @@ def test_a_deployment_fails_no_request_and_broken_code_changes_nothing(page):
     page.check_console(lost=0)
 
 
+def test_a_new_server_takes_over_and_no_request_fails(page):
+    page.browser.run("document.querySelector('#slow').click()")
+    page.wait_for_worker("/GET .slow/.test(card.textContent)")
+    page.server.upgrade()
+    page.wait_for_event(r"Worker \d answered a slow request")
+    page.browser.click("#deploy")
+    page.wait_for_event(r"Version 2 serves in all workers after .* No request failed\.")
+    assert page.failures() == (0, [])
+    page.check_console(lost=0)
+    page.server.stop()
+
+
 def test_the_page_notices_that_the_server_is_gone_and_back(page, base):
     first, port = page.server, page.server.port
     first.stop()

@@ -8,7 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import requests
-from support.server import ROOT, Server
+from support.server import ROOT
+from support.upgradable import UpgradableServer
 
 DEMO = ROOT / "scripts" / "demo"
 
@@ -29,7 +30,7 @@ def prepare(base, temporary=None):
     return Path(ended.stdout.strip())
 
 
-class Demo(Server):
+class Demo(UpgradableServer):
     """The demonstration, prepared as scripts/serve does it."""
 
     def __init__(self, base, *options, workers=2, **more):

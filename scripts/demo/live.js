@@ -249,8 +249,8 @@ function paintButtons() {
   set("kill", !token);
   set("deploy", !token || Boolean(deployment) || isDeployingBroken);
   set("broken", !token || Boolean(deployment) || isDeployingBroken);
-  const version = Math.max(1, ...versions.values());
-  put("deploy-name", deployment ? "Deploying …" : `Deploy version ${version + 1}`);
+  const next = versions.size ? `version ${Math.max(...versions.values()) + 1}` : "new code";
+  put("deploy-name", deployment ? "Deploying …" : `Deploy ${next}`);
 }
 
 function element(tag, name, text) {

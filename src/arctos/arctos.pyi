@@ -8,6 +8,7 @@ __all__ = [
     "Generation",
     "RequestTimeout",
     "Statsd",
+    "Stop",
     "Timeout",
     "Worker",
     "__version__",
@@ -83,9 +84,20 @@ class Statsd:
 
     def __new__(cls, host: str, port: int, ns: str, tags: str) -> Statsd: ...
 
-def serve_socket(fd: int, application: WSGIApplication, statsd: Statsd | None = None) -> None:
+@final
+class Stop:
+    """Ends the server that it was given to, as the first Ctrl-C does."""
+
+    def __new__(cls) -> Stop: ...
+    def set(self) -> None:
+        """Lets the server end. A running request may finish. May be called in any thread, and before the server
+        begins."""
+
+def serve_socket(
+    fd: int, application: WSGIApplication, statsd: Statsd | None = None, stop: Stop | None = None
+) -> None:
     """Serves `application` at a listening socket that the caller keeps. Ends when a signal handler of the caller
-    raises, by raising the same exception."""
+    raises, by raising the same exception, or returns once another thread calls `stop.set()`."""
 
 def is_serving() -> bool:
     """Whether a server runs in this process. A worker counts as one from its boot on."""

@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 
 use arctos_worker::shared::log::ErrorText;
-use arctos_worker::wsgi::{Bridge, Caller};
+use arctos_worker::wsgi::{Bridge, Caller, Stop};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 
@@ -15,14 +15,15 @@ use crate::embedded::{self, Plan};
 use crate::listener;
 
 /// Serves `application` at a listening socket that the caller keeps. Ends when a signal handler of the caller
-/// raises, by raising the same exception.
+/// raises, by raising the same exception, or returns once another thread calls `stop.set()`.
 #[pyfunction]
-#[pyo3(signature = (fd, application, statsd=None))]
+#[pyo3(signature = (fd, application, statsd=None, stop=None))]
 pub(super) fn serve_socket(
     py: Python<'_>,
     fd: RawFd,
     application: Py<PyAny>,
     statsd: Option<Py<StatsdArgument>>,
+    stop: Option<Py<Stop>>,
 ) -> PyResult<()> {
     let _running = Running::begin()?;
     let (listener, name) = listener::borrow(fd).map_err(|error| {
@@ -34,7 +35,7 @@ pub(super) fn serve_socket(
         os_error(&error)
     })?;
     let (settings, log) = (embedded::settings(), embedded::log());
-    let (caller, doorbell) = Caller::attach(py)?;
+    let (caller, doorbell) = Caller::attach(py, stop)?;
     let caller = Rc::new(caller);
     let mut bridge = Bridge::inside(py, application, &settings, log.clone(), Rc::clone(&caller))?;
     let statsd = statsd.map(|statsd| statsd.get().0.clone());

@@ -37,7 +37,7 @@ mod arctos {
     #[pymodule_export]
     use super::statsd::StatsdArgument;
     #[pymodule_export]
-    use arctos_worker::wsgi::{GenerationArgument, Timeout, WorkerArgument};
+    use arctos_worker::wsgi::{GenerationArgument, Stop, Timeout, WorkerArgument};
 
     #[pymodule_export]
     use super::serve::{option_names, serve_supervised};

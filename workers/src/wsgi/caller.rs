@@ -13,7 +13,7 @@ use std::cell::{Cell, RefCell};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use nix::libc;
 use nix::sys::socket::{MsgFlags, recv};
@@ -21,6 +21,7 @@ use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict};
 
+use super::stop::Stop;
 use crate::application::ShutdownRequest;
 
 /// Maximum number of signals read at once, a byte each.
@@ -38,10 +39,12 @@ pub struct Caller {
     former: RefCell<Option<Former>>,
     /// The number of SIGINTs noted.
     interrupts: Arc<AtomicU32>,
+    /// Whether another thread has called [`Stop::set`]; `None` without a `Stop`.
+    stopped: Option<Arc<AtomicBool>>,
     /// The first exception that a handler raised.
     raised: RefCell<Option<PyErr>>,
     raised_count: Cell<u32>,
-    /// The part of `interrupts` plus `raised_count` that was reported to the event loop.
+    /// The part of [`Caller::noted_count`] that was reported to the event loop.
     reported_count: Cell<u32>,
 }
 
@@ -62,17 +65,22 @@ impl Caller {
     /// event loop.
     ///
     /// Errors: OSError without descriptors.
-    pub fn attach(py: Python<'_>) -> PyResult<(Self, OwnedFd)> {
+    pub fn attach(py: Python<'_>, stop: Option<Py<Stop>>) -> PyResult<(Self, OwnedFd)> {
         let (wakeup, wakeup_writer) = UnixStream::pair()?;
         wakeup.set_nonblocking(true)?;
         wakeup_writer.set_nonblocking(true)?;
         let doorbell = OwnedFd::from(wakeup.try_clone()?);
+        let stopped = match stop {
+            Some(stop) => Some(stop.get().connect(wakeup_writer.try_clone()?)),
+            None => None,
+        };
         let caller = Self {
             wakeup,
             wakeup_writer,
             signal: py.import("_signal")?.unbind(),
             former: RefCell::new(None),
             interrupts: Arc::default(),
+            stopped,
             raised: RefCell::new(None),
             raised_count: Cell::new(0),
             reported_count: Cell::new(0),
@@ -138,7 +146,8 @@ impl Caller {
     }
 
     fn noted_count(&self) -> u32 {
-        self.interrupts.load(Ordering::Relaxed) + self.raised_count.get()
+        let stopped = self.stopped.as_ref().is_some_and(|stopped| stopped.load(Ordering::Relaxed));
+        self.interrupts.load(Ordering::Relaxed) + self.raised_count.get() + u32::from(stopped)
     }
 
     /// Notes an exception from the application, if a signal handler raised it.

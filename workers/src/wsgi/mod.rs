@@ -21,7 +21,7 @@
 //! | `failure`, `traceback` | failures of the application, and how the log shows them |
 //! | `unreadable` | directories that a failed boot cannot read |
 //! | `stacks` | the stack dump of all threads on SIGUSR2 |
-//! | `caller` | the program around a server without a supervisor, and its signal handlers |
+//! | `caller`, `stop` | the program around a server without a supervisor, its signal handlers, its threads |
 //! | `ffi` | the only unsafe code in this directory |
 
 mod app;
@@ -44,6 +44,7 @@ mod reply;
 mod request_id;
 mod stacks;
 mod start_response;
+mod stop;
 mod streams;
 mod threads;
 mod timeout;
@@ -61,6 +62,7 @@ pub use caller::Caller;
 pub use hooks::{GenerationArgument, WorkerArgument};
 pub use interrupt::RequestTimeout;
 pub use reply::{ReplyBody, ReplyChunk};
+pub use stop::Stop;
 pub use timeout::Timeout;
 
 use crate::application::{AppError, Application, Content, Outlet, Reply, Request, ShutdownRequest};

@@ -12,9 +12,11 @@ __all__ = [
     "Timeout",
     "Worker",
     "__version__",
+    "given_options",
     "is_serving",
     "main",
     "option_names",
+    "option_table",
     "serve_socket",
     "serve_supervised",
     "stop_with_parent",
@@ -104,6 +106,14 @@ def is_serving() -> bool:
 
 def option_names() -> dict[str, bool]:
     """Returns the options of the command line as keywords, and whether each can be repeated."""
+
+def option_table() -> list[tuple[str, str | None, str, str, str, str]]:
+    """Returns all options of the command line, in the order of its help: long name, short name, placeholder of the
+    value, "once", "switch" or "many", heading, help."""
+
+def given_options(arguments: list[str]) -> list[str]:
+    """Returns the long names of the options that these arguments, the environment or the configuration file give;
+    none if these are wrong, which arctos then reports."""
 
 def serve_supervised(application: WSGIApplication | str, options: list[tuple[str, list[str]]]) -> int:
     """Runs the supervisor with these options, which override the environment, and returns its exit code."""

@@ -164,6 +164,22 @@ pub fn parse(
     Ok(if matches.get_flag(CHECK) { Invocation::Check(config) } else { Invocation::Serve(config) })
 }
 
+/// Returns the options that the command line, the environment or the configuration file gives. A command that starts
+/// arctos can so have defaults of its own.
+///
+/// Errors: those of [`parse`], for the syntax and the file.
+pub fn given_settings(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: Environment,
+) -> Result<Vec<Setting>, UsageError> {
+    let matches = match command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => return Err(syntax(&error.render().to_string())),
+    };
+    let source = Source::of_command_line(given(&matches), environment)?;
+    Ok(source.given()?.into_keys().collect())
+}
+
 const CHECK: &str = "check";
 const PRINT_CONFIG: &str = "print-config";
 const ABOUT: &str = "Serve a WSGI application with prefork workers.";
@@ -215,13 +231,9 @@ fn command() -> Command {
 }
 
 fn argument(option: &OptionSpec) -> Arg {
-    let default = match option.default.in_words() {
-        text if text.is_empty() => String::new(),
-        text => format!(" [default: {}]", text.replace('`', "")),
-    };
     let argument = Arg::new(option.long)
         .value_name(option.value)
-        .help(format!("{}{default}", option.meaning.replace('`', "")))
+        .help(option.help())
         .help_heading(option.topic.title())
         .value_parser(ValueParser::os_string())
         // `-1` then reaches our own reader as a value, and is not an unknown option to clap.

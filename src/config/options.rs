@@ -241,6 +241,15 @@ impl OptionSpec {
         }
     }
 
+    /// The help as plain text, with the default.
+    pub fn help(&self) -> String {
+        let default = match self.default.in_words() {
+            text if text.is_empty() => String::new(),
+            text => format!(" [default: {text}]"),
+        };
+        format!("{}{default}", self.meaning).replace('`', "")
+    }
+
     /// The name of its environment variable.
     pub fn variable(&self) -> String {
         Self::variable_of(self.long)

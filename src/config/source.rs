@@ -78,7 +78,7 @@ impl Source {
     /// environment, file. A file that was found is the value of [`Setting::Config`].
     ///
     /// Errors: [`ConfigError::File`].
-    pub(super) fn given(&self) -> Result<BTreeMap<Setting, Given>, ConfigError> {
+    pub fn given(&self) -> Result<BTreeMap<Setting, Given>, ConfigError> {
         let from_environment = OPTIONS.iter().filter_map(|option| {
             let variable = option.variable();
             let values = separate(self.environment.value(&variable)?, option.takes);

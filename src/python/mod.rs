@@ -4,6 +4,7 @@
 //! This directory is the only part of this crate that names pyo3.
 #![expect(unsafe_code, reason = "pyo3 cannot tell which interpreter this is")]
 
+mod command_line;
 mod embedded;
 mod launch;
 mod running;
@@ -30,6 +31,8 @@ use launch::{Host, Interpreter};
 mod arctos {
     use super::*;
 
+    #[pymodule_export]
+    use super::command_line::{given_options, option_table};
     #[pymodule_export]
     use super::embedded::serve_socket;
     #[pymodule_export]

@@ -47,6 +47,7 @@ topics! {
     "files": "static files, and files that the application names",
     "http": "which requests are accepted and refused, and the limits",
     "security": "privileges, the admin socket, what logs contain",
+    "frameworks": "manage.py runarctos, flask arctos, pserve, live server tests",
     "python": "arctos.serve(), and coming from bjoern",
     "recipes": "Flask, Django, OpenTelemetry, Celery and others with arctos, each a test to copy",
     "testing": "a real server in your tests: arctos.testing, the pytest fixture",

@@ -47,7 +47,8 @@ const LENIENT: &str = "arctos parses HTTP strictly, so that it and a proxy never
 const ASGI: &str = "arctos serves WSGI only";
 const HTTP2: &str = "arctos speaks HTTP/1.1; terminate HTTP/2 in the proxy in front";
 const RELOAD: &str = "arctos does not watch files; load new code with arctos ctl reload, or send HUP to the supervisor";
-const PASTE: &str = "create the application in a module: MODULE:ATTR or MODULE:create_app()";
+const PASTE: &str = "serve the file with pserve and use = egg:arctos#main in [server:main], \
+    or create the application in a module: MODULE:ATTR or MODULE:create_app()";
 
 const HINTS: &[(&[&str], &str)] = &[
     (

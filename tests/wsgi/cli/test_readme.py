@@ -21,6 +21,8 @@ FOREIGN = {
     "--forwarder-headers", "--secure-scheme-headers", "--access-logformat",
     "--respawn-failed-workers", "--no-default-features",
     "--features",
+    # Options of manage.py, flask and pserve.
+    "--app", "--app-name", "--host", "--insecure", "--noreload", "--nostatic", "--parallel", "--port", "--skip-checks",
 }  # fmt: skip
 # The values that Kubernetes substitutes for a `valueFrom`.
 DOWNWARD = {

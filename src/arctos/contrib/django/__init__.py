@@ -1,0 +1,1 @@
+"""Django: `arctos.contrib.django` in INSTALLED_APPS adds `manage.py runarctos`."""

@@ -11,6 +11,8 @@ shows it. So a link works on the site as it does in a checkout, and one that lea
 | `CONTRIBUTING.md`, ... | `project/NAME.html`                    |
 | another file           | `files/PATH.html`, in a block of code  |
 | a directory            | `files/PATH/index.html`, a list        |
+
+A directory gets a list, too, if pages link several of its files, so that these are together in the table of contents.
 """
 
 import os
@@ -91,14 +93,17 @@ class Book:
         shutil.rmtree(directory, ignore_errors=True)
         pages = directory / "src"
         pages.mkdir(parents=True)
-        written = set()
+        written = {}
         # A page may add files to the book, and a list of files adds these.
         while pending := [path for path in self.pages if path not in written]:
-            for path in pending:
-                target = pages / self.pages[path]
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(self.page(path))
-                written.add(path)
+            written |= {path: self.page(path) for path in pending}
+        for parent, files in self.loose().items():
+            self.pages[parent] = f"files/{parent}/index.md"
+            written[parent] = self.listing(parent, files)
+        for path, text in written.items():
+            target = pages / self.pages[path]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
         for path in sorted(self.pictures):
             target = pages / placed_picture(path)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -144,10 +149,18 @@ class Book:
             return f"# License\n\n{text}"
         return f"# {source.name}\n\nThis is `{path}` of the sources.\n\n~~~~{language(source)}\n{text.rstrip()}\n~~~~\n"
 
-    def listing(self, path):
-        """Returns the page of a directory: a list of the files in it, which become pages as well."""
+    def loose(self):
+        """Returns the files that pages link without their directory, by directory, if there are several in it."""
+        found = {}
+        for path in (path for path, page in self.pages.items() if page.startswith("files/")):
+            if os.path.dirname(path) not in self.pages and (self.root / path).is_file():
+                found.setdefault(os.path.dirname(path), []).append(self.root / path)
+        return {path: files for path, files in found.items() if len(files) > 1}
+
+    def listing(self, path, files=()):
+        """Returns the page of a directory: a list of these files, or of all files in it, which become pages as well."""
         lines = [f"# {path}", "", "| file | contents |", "|---|---|"]
-        for file in sorted((self.root / path).iterdir()):
+        for file in sorted(files or (self.root / path).iterdir()):
             name = str(file.relative_to(self.root))
             if file.is_dir() and file.name != "__pycache__":
                 lines.append(f"| [{file.name}/]({self.link(path, name)}) | {len(list(file.iterdir()))} files |")
@@ -240,7 +253,7 @@ def language(file):
 
 
 def opening(file):
-    """Returns the first sentence of the comment at the top of a file."""
-    comment = re.match(r"(?:#!.*\n)?((?:#(?: .*)?\n)+)", file.read_text())
-    text = " ".join(line.lstrip("# ") for line in comment[1].splitlines()) if comment else ""
+    """Returns the first sentence of the comment at the top of a file, or of the docstring of a module."""
+    comment = re.match(r'(?:#!.*\n)?(?:((?:#(?: .*)?\n)+)|"""([^"]*))', file.read_text())
+    text = " ".join(line.lstrip("# ") for line in (comment[1] or comment[2]).splitlines()) if comment else ""
     return re.split(r"(?<=[.:]) ", text)[0].removesuffix(":").replace("|", "\\|")

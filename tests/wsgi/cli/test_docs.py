@@ -133,6 +133,19 @@ def test_links_work_on_the_site_as_in_the_repository(root, tmp_path):
     assert "- [units](files/units/index.md)\n    - [shop.service](" in (pages / "SUMMARY.md").read_text()
 
 
+def test_files_that_are_linked_alone_are_listed_together(root, tmp_path):
+    (root / "more").mkdir()
+    for name, text in {"a.py": '"""The first. It is short."""\n', "b.py": "", "c.py": ""}.items():
+        (root / "more" / name).write_text(text)
+    with (root / "src" / "guide" / "first.md").open("a") as page:
+        page.write("[a](../../more/a.py), [b](../../more/b.py)\n")
+    Book(root).write(tmp_path / "book")
+    pages = tmp_path / "book" / "src"
+    assert "- [more](files/more/index.md)\n    - [a.py](files/more/a.py.md)\n" in (pages / "SUMMARY.md").read_text()
+    listing = (pages / "files/more/index.md").read_text()
+    assert "| [a.py](a.py.md) | The first. |" in listing and "[b.py](b.py.md)" in listing and "c.py" not in listing
+
+
 @pytest.mark.parametrize(
     ("target", "reason"),
     [

@@ -42,7 +42,7 @@ COLORS = {
 }  # fmt: skip
 FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"
 SVG = "http://www.w3.org/2000/svg"
-PAGE_WIDTH, PAGE_HEIGHT = 1180, 1200
+PAGE_WIDTH, PAGE_HEIGHT = 1180, 1100
 
 
 class Server:
@@ -178,7 +178,7 @@ def page_png(server, seconds):
         browser.wait("/GET .slow/.test(document.querySelector('#workers').textContent)")
         # Of a worker that does something else: the slow request goes on.
         is_idle = "(one) => one.querySelector('.state').textContent === 'idle'"
-        number = browser.wait(f"[...document.querySelectorAll('.worker')].findIndex({is_idle}) + 1")
+        number = browser.wait(f"[...document.querySelectorAll('.worker')].findLastIndex({is_idle}) + 1")
         browser.click(f".worker:nth-child({number}) button")
         browser.wait("/took the place/.test(document.querySelector('#events').textContent)")
         browser.wait("/answered a slow/.test(document.querySelector('#events').textContent)")

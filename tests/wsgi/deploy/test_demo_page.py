@@ -200,6 +200,15 @@ def test_everything_fits_and_can_be_read_and_named(page):
     assert page.browser.run(NAMELESS) == []
 
 
+def test_the_chart_does_not_grow_by_what_is_drawn_on_it(page):
+    heights = []
+    for width in (1440, 320, 1440):
+        page.browser.resize(width, 900)
+        page.browser.wait("document.querySelector('#canvas').width === document.querySelector('#canvas').clientWidth")
+        heights.append(page.browser.run("return document.querySelector('#canvas').clientHeight"))
+    assert heights[0] == heights[2]
+
+
 def test_nothing_moves_for_those_who_prefer_that(page):
     page.browser.run(
         "const ask = requestAnimationFrame; window.requestAnimationFrame = (...all) => { window.moved = true; ask(...all); }"

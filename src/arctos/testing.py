@@ -78,7 +78,8 @@ def serve(
         monkeypatches of the test, but `Server.reload()` needs a path.
     bind: by default, a free port of the loopback interface.
     workers: by default one, so that all requests reach the same process.
-    options: the options of the command line, as for `arctos.serve()`. `drain_delay` is 0.
+    options: the options of the command line, as for `arctos.serve()`. `drain_delay` is 0, and no file is read unless
+        `config` names it.
 
     Use the server as a context manager, or call its `stop()`. It also stops when this process ends, however it ends.
 
@@ -91,6 +92,7 @@ def serve(
     if options.setdefault("log_level", "info") not in ("debug", "info"):
         raise ValueError("log_level must be info or debug, because arctos.testing waits for events of the log")
     options.setdefault("drain_delay", 0)
+    options.setdefault("config", "off")  # several tests that run side by side could not share its sockets and files
     server = Server(app_or_path, {"bind": bind, "workers": workers, **options})
     try:
         server._await_ready()

@@ -114,6 +114,17 @@ def test_wrong_options_are_named():
             serve(app, timeout="soon")
 
 
+def test_a_configuration_file_is_read_only_if_it_is_named(tmp_path, monkeypatch):
+    (tmp_path / "arctos.toml").write_text("worker = 3")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(APPS)
+    for app in (responding("tea"), "plain:app"):
+        with serve(app) as server:
+            assert "arctos.toml" not in server.log
+        with pytest.raises(ServerError, match="arctos.toml:1: there is no option 'worker'"):
+            serve(app, config="arctos.toml")
+
+
 def test_a_unix_socket_has_an_address_and_no_url(tmp_path):
     with serve(responding("tea"), bind=f"unix:{tmp_path}/shop.sock") as server:
         assert (server.url, server.addresses) == ("", [f"unix:{tmp_path}/shop.sock"])

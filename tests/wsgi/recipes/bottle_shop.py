@@ -11,7 +11,7 @@ app = bottle.Bottle()
 @app.get("/shared")
 def shared():
     yield "begin "
-    yield "x" * 10_000_000  # more than the kernel buffers, so other requests run before the client has it
+    yield "x" * 30_000_000  # more than the kernel buffers, so other requests run before the client has it
     yield bottle.request.query.tea
 
 
@@ -19,5 +19,5 @@ def shared():
 def copied():
     tea = bottle.request.query.tea
     yield "begin "
-    yield "x" * 10_000_000
+    yield "x" * 30_000_000
     yield tea

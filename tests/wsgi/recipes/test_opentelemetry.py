@@ -67,6 +67,7 @@ def test_every_span_arrives_once_from_a_worker_with_an_id_of_its_own(served, rec
     assert "zygote.threads" not in server.log
 
 
-def test_a_provider_that_the_zygote_makes_has_a_thread_there(served):
-    server = served(on_start="opentelemetry_shop:start_tracing")
+def test_a_provider_that_the_zygote_makes_has_a_thread_there(served, receiver):
+    server = served(on_start="opentelemetry_shop:start_tracing")  # with --preload, this runs in the zygote
+    assert sorted(path for _, path in receiver.spans if path != "/") == sorted(PATHS)
     assert "zygote.threads" in server.log

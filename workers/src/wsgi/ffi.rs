@@ -34,20 +34,9 @@ pub(super) fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, 
 
 /// Returns the bytes of a str that is stored as latin-1; `None` if a code point is above U+00FF.
 pub(super) fn latin1_bytes<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a [u8]> {
-    let object = text.as_ptr();
-    // SAFETY: the object is a live str. pyo3 reads its bit field, whose layout C leaves to the platform. The tests compare
-    // what comes out for every kind of str, so they show it for the platform that they run on.
-    if unsafe { ffi::PyUnicode_IS_COMPACT_ASCII(object) } != 0 {
-        // SAFETY: the str is compact, so its data follows its head.
-        let data = unsafe { ffi::PyUnicode_1BYTE_DATA(object) };
-        // SAFETY: the object is a live str.
-        let length = unsafe { ffi::PyUnicode_GET_LENGTH(object) };
-        // SAFETY: `length` bytes lie at `data`, one each code point of ASCII. They live as long as the
-        // borrow of `text`, which keeps the object alive, and a str that others can see is never
-        // changed in place.
-        return Some(unsafe { std::slice::from_raw_parts(data, length.cast_unsigned()) });
-    }
-    // SAFETY: the bit field is read as above. The slice lives as long as the borrow of `text`.
+    // SAFETY: pyo3 reads the bit field of a live str, whose layout C leaves to the platform; from 3.14 on, it asks CPython
+    // instead. The tests compare what comes out for every kind of str, so they show it for the platform that they run on.
+    // The slice lives as long as the borrow of `text`, and a str that others can see is never changed in place.
     match unsafe { text.data() } {
         Ok(PyStringData::Ucs1(bytes)) => Some(bytes),
         Ok(PyStringData::Ucs2(_) | PyStringData::Ucs4(_)) | Err(_) => None,

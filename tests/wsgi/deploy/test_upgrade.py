@@ -18,6 +18,7 @@ from support.processes import children
 from support.server import APPS, PATIENCE_S, SERVER_READY, WORKER_DIED, WORKER_READY
 from support.traffic import traffic
 from support.upgradable import SERVER_STOPPED, UPGRADE_FAILED, UPGRADE_REFUSED, UPGRADE_STARTED, UPGRADE_TAKEN_OVER
+from support.waiting import wait_until
 from support.wire import Wire
 
 VERSIONED = """
@@ -279,8 +280,13 @@ def test_the_counts_of_a_failed_successor_are_not_lost(serve, sink, shop, tmp_pa
     answered = sum(record.outcome.name == "ANSWERED" for record in load.records)
     new = {line.pairs["pid"] for line in server.events(WORKER_READY)} - set(map(str, server.worker_pids()))
     assert any(str(record.worker) in new for record in load.records), "the successor has served nothing"
-    page = counters(ask(admin, "/metrics"))
-    assert sum(value for name, value in page.items() if name.startswith("arctos_resp_done_total")) == answered
+
+    def done():
+        page = counters(ask(admin, "/metrics"))
+        return sum(value for name, value in page.items() if name.startswith("arctos_resp_done_total"))
+
+    wait_until(lambda: done() >= answered)  # a worker counts a response after its client has it
+    assert done() == answered
     server.stop()
     sink.close()
     assert sink.check().look(lambda received: received.count("resp.done")) == answered

@@ -7,8 +7,8 @@ import zipfile
 
 import pytest
 from support.server import ROOT
+from support.wheels import release_wheel
 
-WHEELS = ROOT / "target" / "wheels"
 # The path of a source file, as panic messages have it.
 CRATE = re.compile(rb"/cargo/registry/src/[^/]+/([A-Za-z0-9_-]+)-(\d+\.\d+\.\d+[^/]*)/")
 
@@ -16,8 +16,7 @@ CRATE = re.compile(rb"/cargo/registry/src/[^/]+/([A-Za-z0-9_-]+)-(\d+\.\d+\.\d+[
 @pytest.fixture(scope="module")
 def wheel():
     """The files of the wheel by name. The name of its library begins with `arctos/arctos.`."""
-    (path,) = WHEELS.glob("arctos-*.whl")
-    with zipfile.ZipFile(path) as files:
+    with zipfile.ZipFile(release_wheel()) as files:
         return {name: files.read(name) for name in files.namelist()}
 
 

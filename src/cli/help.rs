@@ -27,6 +27,7 @@ macro_rules! topics {
 }
 
 topics! {
+    "install": "wheels and their platforms, from the sources, images",
     "options": "every option and its default",
     "configuration": "command line, environment, file, and defaults that fit the place",
     "workers": "how many workers, --preload, recycling, hangs and crashes",

@@ -55,7 +55,7 @@ class Emulated(Python):
 def emulator_for(program):
     """Returns qemu for the processor of an ELF file: its field `e_machine` (elf(5))."""
     machine = int.from_bytes(program.read_bytes()[18:20], "little")
-    name = {183: "aarch64", 62: "x86_64"}[machine]
+    name = {183: "aarch64", 62: "x86_64"}.get(machine, f"<processor {machine}>")
     found = shutil.which(f"qemu-{name}-static") or shutil.which(f"qemu-{name}")
     if found is None:
         raise SystemExit(f"scripts/wheels: {program} needs qemu-{name}-static. Debian: apt-get install qemu-user-static")

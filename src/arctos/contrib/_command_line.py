@@ -12,7 +12,7 @@ import site
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 from ..arctos import given_options, option_table
@@ -93,15 +93,17 @@ def search_path() -> list[str]:
     return [path for path in dict.fromkeys(added) if os.path.isdir(path) or os.path.isfile(path)]
 
 
-def command(application: str, arguments: Iterable[str]) -> list[str]:
+def command(application: str, arguments: Iterable[str], program: Sequence[str] = ("-m", "arctos")) -> list[str]:
     """Returns the command that serves this application with this interpreter.
+
+    program: what the interpreter runs.
 
     Raises RuntimeError if the interpreter does not know its own path.
     """
     if not sys.executable:
         raise RuntimeError("sys.executable is empty, so arctos cannot be started with this Python")
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    return [sys.executable, *flags, "-m", "arctos", *arguments, application]
+    return [sys.executable, *flags, *program, *arguments, application]
 
 
 def replace_process(application: str, arguments: Iterable[str]) -> NoReturn:

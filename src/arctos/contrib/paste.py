@@ -31,10 +31,10 @@ DEVELOPMENT = {"workers": "1", "timeout": "0", "access-logfile": "-"}
 """Options of arctos under a reloader, where nothing else gives them: a debugger must be able to stop a request."""
 
 WITH_PARENT = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 2); "
-    "os.getppid() == int(sys.argv[1]) and os.execv(sys.argv[2], sys.argv[2:])"
+    "import sys; from arctos.arctos import main, stop_with_parent; "
+    "stop_with_parent(int(sys.argv.pop(1))); sys.exit(main())"
 )
-"""A program that becomes another one, which gets SIGINT when the process that started it dies (prctl(2))."""
+"""A program that is arctos until the process that started it dies."""
 
 
 def main(wsgi_app: WSGIApplication, global_conf: Mapping[str, str] | None, **settings: str) -> None:
@@ -145,8 +145,8 @@ def _is_watched() -> bool:
 
 def _run_child(arguments: list[str]) -> None:
     """Runs the server until it ends, or until this process should end."""
-    words = _command_line.command(FACTORY, arguments)
-    child = subprocess.Popen([sys.executable, "-c", WITH_PARENT, str(os.getpid()), *words])
+    words = _command_line.command(FACTORY, arguments, ["-c", WITH_PARENT, str(os.getpid())])
+    child = subprocess.Popen(words)
     try:
         signal.signal(signal.SIGTERM, _raise_terminated)
         status = child.wait()

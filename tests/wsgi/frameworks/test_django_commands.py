@@ -72,10 +72,12 @@ def test_runarctos_becomes_the_server_and_a_reload_loads_new_code(serve, project
 
 
 def test_runarctos_takes_the_options_of_arctos(project):
+    (project.directory / "arctos.toml").write_text("header-timeout = 8\nworkers = 7\n")
     words = ["runarctos", "--preload", "8123", "-w", "3", "--env=A=b c", "--env=D=", "--settings=shop.settings"]
     found = printed_options(*project.manage, *words, cwd=project.directory, env={"ARCTOS_KEEP_ALIVE": "7s"})
     assert found["--bind"] == ("127.0.0.1:8123", "command line")
     assert found["--workers"][0] == "3" and found["--preload"][0] == "on" and found["--keep-alive"][0] == "7s"
+    assert found["--header-timeout"][0] == "8s"
     assert found["MODULE:ATTR"][0] == "shop.wsgi:application"
 
 
@@ -134,6 +136,7 @@ def test_runserver_fails_with_the_errors_of_system_checks(project):
     ],
 )
 def test_runserver_listens_where_that_of_django_would(project, words, bound, workers):
+    (project.directory / "arctos.toml").write_text("workers = 7\n")
     found = printed_options(*project.manage, "runserver", *words, cwd=project.directory, env={"PORT": "5"})
     assert (found["--bind"][0], found["--workers"][0], found["--timeout"][0]) == (bound, workers, "0")
 

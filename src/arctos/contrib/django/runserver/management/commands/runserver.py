@@ -74,6 +74,8 @@ class Command(_options.TakesOptions, Base):  # type: ignore[misc]
         address = self._address()
         bind = f"[{address}]:{self.port}" if ":" in address else f"{address}:{self.port}"
         arguments = _command_line.arguments_of({**options, "bind": [bind]})
+        if options["config"] is None and "ARCTOS_CONFIG" not in os.environ:
+            arguments.append("--config=off")  # a file in this directory is for production
         arguments = _command_line.with_defaults([*arguments, *self.unknown], DEFAULTS)
         _options.replace_process(APPLICATION, arguments)
 

@@ -118,15 +118,21 @@ class Control:
         """Kills a worker, which must not be the one of this process. Raises `Refused` for any other process."""
         try:
             process = os.pidfd_open(pid)
-        except (OSError, ValueError, OverflowError):
+        except (ProcessLookupError, ValueError, OverflowError):
             raise Refused(f"There is no process {pid}.") from None
+        except (AttributeError, OSError):  # Neither every Python nor every sandbox has this call.
+            process = None
         try:
             # The status is read after the descriptor was opened, so that the number cannot name another process by now.
             self.require_worker(pid)
             with contextlib.suppress(ProcessLookupError):  # It was faster.
-                signal.pidfd_send_signal(process, signal.SIGKILL)
+                if process is None:
+                    os.kill(pid, signal.SIGKILL)
+                else:
+                    signal.pidfd_send_signal(process, signal.SIGKILL)
         finally:
-            os.close(process)
+            if process is not None:
+                os.close(process)
 
     def require_worker(self, pid):
         """Raises `Refused` unless the process is a worker of this server."""

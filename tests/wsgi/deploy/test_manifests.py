@@ -1,6 +1,7 @@
 """The overlays in scripts/kubernetes are what Kubernetes and KEDA accept, and their objects agree with each other and
 with the configuration that the installed wheel makes of them."""
 
+import json
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from support.deployment_files import KUBERNETES, document, documents, environment, probes, seconds, size_bytes
 from support.kustomize import all_kustomizations, built, comparable, kustomization
-from support.server import PATIENCE_S, printed_configuration
+from support.server import PATIENCE_S, ROOT, printed_configuration
 from support.wire import Wire
 
 # The oldest and the newest Kubernetes that the files are for.
@@ -216,6 +217,25 @@ def test_the_container_runs_as_nobody_without_privileges(pod, container):
     assert of_pod["runAsNonRoot"] is True and of_pod["runAsUser"] > 0
     assert of_container["allowPrivilegeEscalation"] is False
     assert of_container["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_the_images_of_the_dockerfile_suit_the_pods(pod, container, config):
+    text = (ROOT / "Dockerfile").read_text()
+
+    def said(instruction):
+        found = set(re.findall(rf"^{instruction} (.*)$", text, re.M))
+        assert len(found) == 1, found
+        return found.pop()
+
+    security = pod["spec"]["securityContext"]
+    assert said("USER") == f"{security['runAsUser']}:{security['runAsGroup']}"
+    assert said("EXPOSE").split() == [str(port["containerPort"]) for port in container["ports"]]
+    # The command of the pod replaces both, and the first process is the same.
+    assert json.loads(said("ENTRYPOINT")) == container["command"]
+    [admin] = set(re.findall(r"ARCTOS_ADMIN_BIND=(\S+)", text))
+    assert admin == environment(container)["ARCTOS_ADMIN_BIND"]
+    [bound] = set(re.findall(r"ARCTOS_BIND=(\S+)", text))
+    assert bound == config["--bind"]
 
 
 # --- Metrics ---

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,8 +87,8 @@ class Pod:
     def kill(self):
         """Kills it if it still runs."""
         if self.process is not None and self.process.poll() is None:
-            for pid in (self.first, self.process.pid):
-                if pid is not None:
+            for pid in filter(None, (self.first, self.process.pid)):
+                with suppress(ProcessLookupError):  # it was faster
                     os.kill(pid, signal.SIGKILL)
             self.process.wait(PATIENCE_S)
 

@@ -17,6 +17,8 @@ pub mod emitter;
 
 pub mod admin;
 
+pub mod watch;
+
 pub mod process;
 
 pub mod listener;

@@ -3,6 +3,8 @@
 //! This module defines the order of a start: options, directory, limits, listeners, and only then processes. What runs
 //! the application is behind [`Runtime`], so that all of this is the same with and without CPython.
 
+mod watching;
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
@@ -23,11 +25,12 @@ use crate::config::options::{OptionSpec, Setting};
 use crate::config::{Config, ConfigError, Source};
 use crate::listener::{DescriptorOwner, InheritedSockets, ListenError, ListenOptions, Listeners};
 use crate::monitor::revision::Revision;
-use crate::monitor::{self, certificates};
+use crate::monitor::{self, Surroundings, certificates};
 use crate::process::launch::Launch;
 use crate::process::reexec::{self, Handover};
 use crate::process::sigaction::{Disposition, set_disposition};
 use crate::process::signals::Dispositions;
+use crate::system::address::BindAddress;
 use crate::system::environment::Environment;
 use crate::system::exit_code::ExitCode;
 use crate::system::rlimit::{self, raise_nofile, warn_of_connections};
@@ -226,40 +229,76 @@ fn serve(
         log.line(Level::Warning, "server.nofile_not_raised", &[("error", Value::Display(&error))]);
     }
     warn_of_connections(&config.worker.limits, &log);
+    let mut watcher = match watching::start(config, &*runtime.launch(&config.application)) {
+        Ok(watcher) => watcher,
+        Err(reason) => return fail(&log, &reason) as i32,
+    };
+    // A server that got its sockets from another process cannot open them again.
+    let is_repeatable = handover.is_none()
+        && !config.binds.iter().any(|address| matches!(address, BindAddress::Fd(_)));
+    let surroundings = Surroundings { handover, directory, watcher: watcher.as_mut() };
+    let mut code = serve_once(config, runtime, inherited, &log, surroundings);
+    while let Some(watcher) = watcher.as_mut()
+        && is_repeatable
+        && watching::is_failed_start(code)
+    {
+        code = match watching::await_change(config, watcher, &log) {
+            Ok(None) => ExitCode::Asked,
+            Ok(Some(config)) => {
+                let inherited = Ok(InheritedSockets::default());
+                let watcher = Some(watcher);
+                let surroundings = Surroundings { directory, watcher, ..Surroundings::default() };
+                serve_once(&config, runtime, inherited, &log, surroundings)
+            }
+            Err(error) => fail(&log, &format!("--reload: {error}")),
+        };
+    }
+    code as i32
+}
+
+/// Serves from the listening sockets to the exit of the last worker.
+fn serve_once(
+    config: &Config,
+    runtime: &dyn Runtime,
+    inherited: Result<InheritedSockets, ListenError>,
+    log: &Log,
+    surroundings: Surroundings<'_>,
+) -> ExitCode {
     let options = ListenOptions::from(config);
     let bound = inherited.and_then(|inherited_sockets| {
         Listeners::inherit(&config.binds, &options, inherited_sockets)
     });
-    match bound {
-        Ok(listeners) => {
-            for warning in listeners.warnings() {
-                log.line(Level::Warning, "listener.warning", &[("warning", Value::Text(warning))]);
-            }
-            let load = |config: Config| {
-                let launch = runtime.launch(&config.application);
-                Revision { config, launch }
-            };
-            let reread = || {
-                if let Some(reason) = runtime.launch(&config.application).reload_refusal() {
-                    return Err(reason.to_owned());
-                }
-                let config = config.source.read().map_err(|error| error.to_string())?;
-                log_file(&config, &log);
-                Ok(load(config))
-            };
-            let revision = load(config.clone());
-            monitor::take_over(revision, &reread, listeners, log.clone(), handover, directory)
-                as i32
-        }
-        Err(error) => {
-            let text = format!("--bind {error}");
-            let code = ExitCode::Configuration as i32;
-            let pairs =
-                [("reason", Value::Text(&text)), ("exit_code", Value::Number(i64::from(code)))];
-            log.line(Level::Critical, "server.failed", &pairs);
-            code
-        }
+    let listeners = match bound {
+        Ok(listeners) => listeners,
+        Err(error) => return fail(log, &format!("--bind {error}")),
+    };
+    for warning in listeners.warnings() {
+        log.line(Level::Warning, "listener.warning", &[("warning", Value::Text(warning))]);
     }
+    let import_reports = surroundings.watcher.as_ref().map(|watcher| watcher.reports());
+    let load = |config: Config| {
+        let import_reports = import_reports.clone();
+        let application = AppSpec { import_reports, ..config.application.clone() };
+        Revision { config, launch: runtime.launch(&application) }
+    };
+    let reread = || {
+        if let Some(reason) = runtime.launch(&config.application).reload_refusal() {
+            return Err(reason.to_owned());
+        }
+        let config = config.source.read().map_err(|error| error.to_string())?;
+        log_file(&config, log);
+        Ok(load(config))
+    };
+    monitor::take_over(load(config.clone()), &reread, listeners, log.clone(), surroundings)
+}
+
+/// Logs why the server cannot start, and returns its exit code.
+fn fail(log: &Log, reason: &str) -> ExitCode {
+    let code = ExitCode::Configuration;
+    let pairs =
+        [("reason", Value::Text(reason)), ("exit_code", Value::Number(i64::from(code as i32)))];
+    log.line(Level::Critical, "server.failed", &pairs);
+    code
 }
 
 /// Logs which configuration file was read, if any.

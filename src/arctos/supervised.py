@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -119,3 +121,44 @@ def _text(name: str, value: object) -> str:
             raise ValueError(f"{name}={text!r}: expected text without NUL")
         return text
     raise TypeError(f"{name} must be str, int, float or bool, not {type(value).__name__}")
+
+
+def import_standard_library(directories: Sequence[str]) -> None:
+    """Imports what most frameworks import from the standard library, so that the workers of --reload start sooner.
+
+    directories: where the application's modules are searched. If one of them shadows a module of the standard library,
+        nothing is imported.
+    """
+    own = {name.partition(".")[0] for directory in directories for name in _listed(directory)}
+    if own & sys.stdlib_module_names:
+        return
+    before = sys.path[:]
+    library = os.path.dirname(os.__file__)
+    # Extension modules are in `lib-dynload`, wherever that is.
+    sys.path[:] = [path for path in before if path == library or os.path.basename(path) == "lib-dynload"]
+    try:
+        for name in _FREQUENT.split():
+            try:
+                importlib.import_module(name)
+            except ImportError:
+                pass  # a build without it
+    finally:
+        sys.path[:] = before
+
+
+_FREQUENT = """
+    argparse ast asyncio base64 calendar codecs collections.abc concurrent.futures.thread configparser contextlib
+    contextvars copy dataclasses datetime decimal difflib email.message email.parser email.policy email.utils enum fractions
+    functools gettext hashlib hmac html html.parser http.client http.cookiejar http.cookies importlib.metadata
+    importlib.resources inspect io ipaddress json linecache locale logging.handlers mimetypes numbers operator pathlib
+    pickle pkgutil platform pprint queue random re secrets selectors shutil signal socket ssl string struct subprocess
+    tempfile textwrap threading traceback types typing unicodedata urllib.parse urllib.request uuid warnings weakref
+    zipfile zoneinfo
+"""
+
+
+def _listed(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []

@@ -230,6 +230,12 @@ fn command() -> Command {
         .arg(flag("version", "Print the version").short('v').action(ArgAction::Version))
 }
 
+/// How gunicorn spells an option.
+const OTHER_SPELLINGS: [(Setting, &str); 2] = [
+    (Setting::LimitRequestFieldSize, "limit-request-field_size"),
+    (Setting::ReloadExtra, "reload-extra-file"),
+];
+
 fn argument(option: &OptionSpec) -> Arg {
     let argument = Arg::new(option.long)
         .value_name(option.value)
@@ -248,10 +254,9 @@ fn argument(option: &OptionSpec) -> Arg {
             .require_equals(true)
             .default_missing_value(ArgName::from("on")),
     };
-    let argument = if option.setting == Setting::LimitRequestFieldSize {
-        argument.alias("limit-request-field_size") // gunicorn spells it so
-    } else {
-        argument
+    let argument = match OTHER_SPELLINGS.iter().find(|(setting, _)| *setting == option.setting) {
+        Some((_, name)) => argument.alias(*name),
+        None => argument,
     };
     let argument = argument.long(option.long);
     match option.short {

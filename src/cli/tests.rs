@@ -369,7 +369,6 @@ fn options_of_gunicorn_are_answered_with_advice() {
         "-k",
         "--worker-class=gevent",
         "--threads",
-        "--reload",
         "--daemon",
         "-D",
         "--enable-backlog-metric",

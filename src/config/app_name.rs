@@ -36,6 +36,7 @@ pub(super) fn app_name(text: &str, is_factory: bool) -> Result<AppSpec, AppNameE
         pythonpath: Vec::new(),
         env: Vec::new(),
         hooks: Hooks::default(),
+        import_reports: None,
     })
 }
 

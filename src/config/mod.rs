@@ -9,6 +9,7 @@ mod application;
 mod binds;
 mod call_limits;
 mod datadog;
+mod development;
 mod discovery;
 mod error;
 mod file;
@@ -48,6 +49,7 @@ use crate::supervisor::health::RecycleLimits;
 use crate::supervisor::quarantine::QuarantineLimits;
 use crate::system::address::BindAddress;
 
+pub use development::{ReloadEngine, Watching};
 pub use error::{AppNameError, ConfigError};
 pub use file_error::FileError;
 pub use hints::Hint;
@@ -103,6 +105,8 @@ pub struct Config {
     pub admin_binds: Vec<BindAddress>,
     /// What `/readyz` requires.
     pub readiness: Readiness,
+    /// What `--reload` watches; `None` if it is off.
+    pub watching: Option<Watching>,
     /// The files of TLS, if connections over TCP are encrypted.
     pub tls: Option<TlsFiles>,
     /// The settings of each worker.

@@ -100,6 +100,9 @@ pub enum Setting {
     StatsdWorkerTag,
     DogstatsdTags,
     Zone,
+    Reload,
+    ReloadExtra,
+    ReloadEngine,
 }
 
 /// One row of the table.
@@ -195,11 +198,12 @@ pub enum Topic {
     Http,
     Logging,
     Metrics,
+    Development,
 }
 
 impl Topic {
     /// All of them, in the order of the help.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Application,
         Self::Listening,
         Self::Processes,
@@ -209,6 +213,7 @@ impl Topic {
         Self::Http,
         Self::Logging,
         Self::Metrics,
+        Self::Development,
     ];
 
     /// The text of the heading.
@@ -223,6 +228,7 @@ impl Topic {
             Self::Http => "HTTP",
             Self::Logging => "Logging",
             Self::Metrics => "Metrics",
+            Self::Development => "Development",
         }
     }
 }

@@ -65,6 +65,17 @@ pub(super) fn usable_directory(
     found.map_err(|error| not_usable(setting, text, origin, directory, error))
 }
 
+/// Checks that a file or directory exists.
+pub(super) fn existing_path(
+    setting: Setting,
+    text: &OsStr,
+    origin: &Origin,
+    path: &Path,
+) -> Result<(), ConfigError> {
+    let found = fs::metadata(path).map(drop);
+    found.map_err(|error| not_usable(setting, text, origin, path, error))
+}
+
 /// Checks a directory whose files workers read. Whether another user may search it shows when its workers start.
 pub(super) fn readable_directory(
     setting: Setting,

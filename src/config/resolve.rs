@@ -10,6 +10,7 @@ use arctos_worker::shared::log::{Level, LogFormat};
 use super::application::application;
 use super::binds::{admin_binds, binds};
 use super::call_limits::call_limits;
+use super::development::watching;
 use super::error::ConfigError;
 use super::hooks::hooks;
 use super::identity::privileges;
@@ -91,6 +92,7 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
     let mut reader = Reader::new(&given, source.start_directory().to_owned());
     config_file(&mut reader)?; // Before --chdir, which may stand in the file.
     let application = application(&mut reader)?;
+    let watching = watching(&mut reader)?;
     let binds = binds(&mut reader, environment)?;
     let reuse_port = reader.switch(Setting::ReusePort)?;
     let modes = Choice(&[("shared", ListenMode::Shared), ("per-slot", ListenMode::PerSlot)]);
@@ -101,7 +103,7 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
     let admin_binds = admin_binds(&mut reader, &binds)?;
     let readiness = readiness(&mut reader)?;
     let tls = tls(&mut reader)?;
-    let workers = workers(&mut reader, environment)?;
+    let workers = workers(&mut reader, environment, watching.is_some())?;
     let preload = reader.switch(Setting::Preload)?;
     let recycle_limits = recycle_limits(&mut reader)?;
     let reload_check = reload_check(&mut reader)?;
@@ -111,7 +113,7 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
     let application = application.map(|spec| AppSpec { hooks, ..spec });
     let pid_file = file_in_directory(&mut reader, Setting::Pid)?;
     let call_limits = call_limits(&mut reader)?;
-    let patience = patience(&mut reader, environment)?;
+    let patience = patience(&mut reader, environment, watching.is_some())?;
     let quarantine = reader.one(Setting::Quarantine, quarantine::Limits)?;
     let is_multiprocess = workers > 1;
     let earlier = Earlier { connections, reload_check, is_multiprocess, call_limits };
@@ -140,6 +142,7 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
         zone,
         admin_binds,
         readiness,
+        watching,
         tls,
         worker,
         effective: effective.clone(),
@@ -165,7 +168,11 @@ fn readiness(reader: &mut Reader<'_>) -> Result<Readiness, ConfigError> {
     })
 }
 
-fn workers(reader: &mut Reader<'_>, environment: &Environment) -> Result<u16, ConfigError> {
+fn workers(
+    reader: &mut Reader<'_>,
+    environment: &Environment,
+    is_development: bool,
+) -> Result<u16, ConfigError> {
     if let Some(count) = reader.given_as(Setting::Workers, WORKERS)? {
         return Ok(bounded(count));
     }
@@ -174,6 +181,8 @@ fn workers(reader: &mut Reader<'_>, environment: &Environment) -> Result<u16, Co
         let count = text.to_str().and_then(|text| WORKERS.read(text));
         let expected = || wrong(Setting::Workers, &origin, text, WORKERS.expected());
         (count.ok_or_else(expected)?, origin)
+    } else if is_development {
+        (1, Origin::Because(Setting::Reload)) // A change reaches all requests at once.
     } else {
         // Without /proc, neither quota nor limit is known.
         let read = |path: &Path| fs::read_to_string(path).ok();

@@ -5,7 +5,7 @@
 //! worse than no change.
 
 use super::options::Setting;
-use super::{Config, Logging, Privileges};
+use super::{Config, Logging, Privileges, Watching};
 use crate::metrics::statsd::Statsd;
 
 impl Config {
@@ -34,6 +34,7 @@ impl Config {
             zone,
             admin_binds,
             readiness: _,
+            watching,
             tls,
             worker: _,
             effective: _,
@@ -59,11 +60,22 @@ impl Config {
             (*zone != new.zone, Setting::Zone),
         ];
         let changes = changes.into_iter().chain(statsd_changes(statsd.as_ref(), new));
+        let changes = changes.chain(watching_changes(watching.as_ref(), new.watching.as_ref()));
         let mut settings: Vec<_> =
             changes.filter(|(is_changed, _)| *is_changed).map(|(_, setting)| setting).collect();
         settings.sort();
         settings
     }
+}
+
+fn watching_changes(old: Option<&Watching>, new: Option<&Watching>) -> Vec<(bool, Setting)> {
+    let (Some(old), Some(new)) = (old, new) else {
+        return vec![(old.is_some() != new.is_some(), Setting::Reload)];
+    };
+    vec![
+        (old.engine != new.engine, Setting::ReloadEngine),
+        (old.extra != new.extra, Setting::ReloadExtra),
+    ]
 }
 
 fn statsd_changes(old: Option<&Statsd>, new: &Config) -> Vec<(bool, Setting)> {
@@ -103,7 +115,11 @@ mod tests {
 
     /// A configuration of these options, on top of one that sends metrics.
     fn config(options: &[(Setting, &str)]) -> Config {
-        let ours = [(Setting::Application, "shop:app"), (Setting::StatsdHost, "a")];
+        let ours = [
+            (Setting::Application, "shop:app"),
+            (Setting::StatsdHost, "a"),
+            (Setting::Reload, "on"),
+        ];
         let all = ours.iter().chain(options);
         let given = all.map(|(setting, value)| (*setting, vec![(*value).into()]));
         Source::of_command_line(given, Environment::default()).unwrap().read().unwrap()
@@ -119,7 +135,7 @@ mod tests {
             S::Application | S::Name | S::StatsdPrefix | S::Zone => "other",
             S::DogstatsdTags | S::OnStart | S::PostFork | S::WorkerReady | S::WorkerExit => "a:b",
             S::Env => "A=1",
-            S::Chdir | S::PythonPath | S::ReloadCheck | S::SendfileRoot => "/",
+            S::Chdir | S::PythonPath | S::ReloadCheck | S::SendfileRoot | S::ReloadExtra => "/",
             S::BodyTempDir => ".",
             S::Static => "/s=/",
             S::TimeoutFor => "/s=1",
@@ -127,8 +143,9 @@ mod tests {
             S::RootPath | S::Pid | S::AccessLogfile => "/other",
             S::Bind | S::AdminBind => "127.0.0.1:0",
             S::ListenMode => "per-slot",
+            S::ReloadEngine => "poll",
             S::UnixSocketMode | S::Umask => "0600",
-            S::Factory | S::Statsd | S::ServerHeader | S::StatsdWorkerTag => "off",
+            S::Factory | S::Statsd | S::ServerHeader | S::StatsdWorkerTag | S::Reload => "off",
             S::ReusePort | S::Preload | S::AllowNewPrivileges | S::AbandonOnHalfClose => "on",
             S::HeaderMap => "refuse",
             S::KeepaliveMode => "shared",
@@ -194,6 +211,9 @@ mod tests {
                 "log-format",
                 "log-level",
                 "pid",
+                "reload",
+                "reload-engine",
+                "reload-extra",
                 "reuse-port",
                 "statsd-format",
                 "statsd-host",

@@ -23,13 +23,20 @@ const RATE: Size = Size { min_bytes: 0, max_bytes: 1 << 30, allows_zero: false }
 const KUBERNETES_DRAIN: Duration = Duration::from_secs(5);
 /// The time limit of a quick stop, which is not an option.
 const QUICK: Duration = Duration::from_secs(2);
+/// The default of `--graceful-timeout` with `--reload`. A stream of events to a browser must not delay the next reload.
+const DEVELOPMENT_GRACE: Duration = Duration::from_secs(3);
 
 pub(super) fn patience(
     reader: &mut Reader<'_>,
     environment: &Environment,
+    is_development: bool,
 ) -> Result<Patience, ConfigError> {
     let reaction = reader.one(Setting::TimeoutGrace, TIME_OR_ZERO)?;
-    let graceful = reader.one(Setting::GracefulTimeout, TIME)?;
+    let (mut graceful, mut origin) = reader.look_or_default(Setting::GracefulTimeout, &TIME)?;
+    if is_development && origin == Origin::Default {
+        (graceful, origin) = (DEVELOPMENT_GRACE, Origin::Because(Setting::Reload));
+    }
+    reader.note(Setting::GracefulTimeout, TIME.show(&graceful), origin);
     let drain_delay = drain_delay(reader, environment, graceful)?;
     let boot = reader.one(Setting::BootTimeout, TIME)?;
     Ok(Patience { reaction, boot, graceful, drain_delay, quick: QUICK })

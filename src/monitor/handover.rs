@@ -301,7 +301,7 @@ impl Monitor<'_> {
             listeners.own();
         }
         self.sources.metrics.collector.suppress_gauges(false);
-        if self.sources.watchdog.0.is_some() {
+        if self.sources.optional.watchdog.0.is_some() {
             self.server.notify(ALIVE); // Earlier watchdog notifications were not sent.
         }
         let before = self.sources.upgrade.predecessor.as_mut();

@@ -14,6 +14,7 @@
 //! | `victims` | connections whose last response was sent | the end of their lingering | | |
 //! | `upgrade` | sockets to other servers | successor, next totals | totals, take-over | the successor |
 //! | `watchdog` | | the next notification | a notification | |
+//! | `watcher` | the pipe of the helper process | | changed files | the helper process |
 //! | `crashes` | | the end of a period | a restart storm | |
 //! | `quarantine` | | the end of a quarantine | | |
 //! | `metrics` | the statsd socket | the next flush | a due flush | |
@@ -52,6 +53,7 @@ mod upgrade;
 mod upgrade_report;
 mod victims;
 mod watchdog;
+mod watcher;
 mod workers;
 mod zygotes;
 
@@ -73,6 +75,7 @@ use crate::supervisor::slot::ExitStatus;
 use crate::supervisor::{Event, OperatorCommand, ServiceState, Supervisor, Verdict};
 use crate::system::exit_code::ExitCode;
 use crate::system::pid::Pid;
+use crate::watch::Watcher;
 use server::Server;
 use source::{Reaped, Report, Round};
 use sources::Sources;
@@ -92,21 +95,30 @@ pub fn run(
     listeners: Listeners,
     log: Log,
 ) -> ExitCode {
-    take_over(revision, read_revision, listeners, log, None, None)
+    take_over(revision, read_revision, listeners, log, Surroundings::default())
 }
 
-/// Like [`run`], for a server that takes over from a predecessor with this handover, or that runs in the process of a
-/// program which returns to this directory afterwards.
+/// What not every server has.
+#[derive(Default)]
+pub struct Surroundings<'a> {
+    /// What this server takes over from a predecessor.
+    pub handover: Option<Handover>,
+    /// The directory to which the program that this server runs in returns afterwards.
+    pub directory: Option<BorrowedFd<'a>>,
+    /// What watches the files of the application.
+    pub watcher: Option<&'a mut Watcher>,
+}
+
+/// Like [`run`], for a server with these surroundings.
 pub fn take_over<'a>(
     revision: Revision,
     read_revision: ReadRevision<'a>,
     listeners: Listeners,
     log: Log,
-    handover: Option<Handover>,
-    directory: Option<BorrowedFd<'a>>,
+    surroundings: Surroundings<'a>,
 ) -> ExitCode {
     let own_log = log.clone();
-    let start = Start { revision, read_revision, listeners, log, handover, directory };
+    let start = Start { revision, read_revision, listeners, log, surroundings };
     match Monitor::start(start).and_then(Monitor::serve) {
         Ok(()) => ExitCode::Asked,
         Err(fatal) => {
@@ -125,7 +137,7 @@ pub fn take_over<'a>(
 struct Monitor<'a> {
     /// The pure state machine.
     supervisor: Supervisor,
-    sources: Sources,
+    sources: Sources<'a>,
     server: Server<'a>,
     /// When the last round ended.
     last_round: Instant,
@@ -310,6 +322,7 @@ impl Monitor<'_> {
                     };
                     sources.metrics.collector.turn(&server.scoreboard, snapshot, now);
                 }
+                Report::FilesChanged => self.reload_changed_files(now),
                 Report::Upgrade(report) => self.handle_upgrade(report, now),
             }
         }

@@ -102,6 +102,8 @@ pub(super) enum Report {
     RestartStorm(restart_storm::Report),
     /// The collector may have something to read or to send.
     MetricsDue,
+    /// Files of the application have changed.
+    FilesChanged,
     /// News of the predecessor or the successor.
     Upgrade(UpgradeReport),
 }

@@ -10,12 +10,13 @@ use super::source::Source;
 use super::upgrade::UpgradeSource;
 use super::victims::Victims;
 use super::watchdog::WatchdogSource;
+use super::watcher::WatcherSource;
 use super::workers::Workers;
 use super::zygotes::Zygotes;
 use crate::process::signals::Signals;
 
 /// One field for each source.
-pub(super) struct Sources {
+pub(super) struct Sources<'a> {
     pub(super) signals: Signals,
     pub(super) on_start: OnStartProcess,
     pub(super) zygotes: Zygotes,
@@ -23,20 +24,27 @@ pub(super) struct Sources {
     pub(super) shared_connections: SharedConnections,
     pub(super) victims: Victims,
     pub(super) upgrade: UpgradeSource,
-    pub(super) watchdog: WatchdogSource,
     pub(super) crashes: Crashes,
     pub(super) quarantine: QuarantineSource,
     pub(super) metrics: Metrics,
     pub(super) admin: AdminSource,
+    pub(super) optional: OptionalSources<'a>,
 }
 
-impl Sources {
-    const COUNT: usize = 12;
+/// The sources that not every server has.
+pub(super) struct OptionalSources<'a> {
+    pub(super) watchdog: WatchdogSource,
+    pub(super) watcher: WatcherSource<'a>,
+}
 
+/// The number of sources.
+const COUNT: usize = 13;
+
+impl Sources<'_> {
     /// Returns the sources in the order in which the loop handles them. Signals come first, so that a command is
     /// handled before its consequences. Zygotes come before workers, because they report new workers. The requests of
     /// operators come last, so that responses include everything that happened in this round.
-    pub(super) fn all(&self) -> [&dyn Source; Self::COUNT] {
+    pub(super) fn all(&self) -> [&dyn Source; COUNT] {
         [
             &self.signals,
             &self.on_start,
@@ -45,7 +53,8 @@ impl Sources {
             &self.shared_connections,
             &self.victims,
             &self.upgrade,
-            &self.watchdog,
+            &self.optional.watchdog,
+            &self.optional.watcher,
             &self.crashes,
             &self.quarantine,
             &self.metrics,
@@ -55,7 +64,7 @@ impl Sources {
 
     /// Returns the source with this index in the order of [`Self::all`].
     pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut dyn Source> {
-        let all: [&mut dyn Source; Self::COUNT] = [
+        let all: [&mut dyn Source; COUNT] = [
             &mut self.signals,
             &mut self.on_start,
             &mut self.zygotes,
@@ -63,7 +72,8 @@ impl Sources {
             &mut self.shared_connections,
             &mut self.victims,
             &mut self.upgrade,
-            &mut self.watchdog,
+            &mut self.optional.watchdog,
+            &mut self.optional.watcher,
             &mut self.crashes,
             &mut self.quarantine,
             &mut self.metrics,

@@ -1,10 +1,9 @@
 //! Builds a [`Monitor`]: every step that can fail before the first fork.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arctos_worker::process::supervisor_process::SupervisorProcess;
 use arctos_worker::shared::log::{Level, Log, Value};
@@ -20,13 +19,14 @@ use super::on_start::OnStartProcess;
 use super::quarantine::QuarantineSource;
 use super::server::{Server, Service};
 use super::shared_connections::SharedConnections;
-use super::sources::Sources;
+use super::sources::{OptionalSources, Sources};
 use super::upgrade::UpgradeSource;
 use super::victims::Victims;
 use super::watchdog::WatchdogSource;
+use super::watcher::WatcherSource;
 use super::workers::Workers;
 use super::zygotes::Zygotes;
-use super::{Monitor, access_log};
+use super::{Monitor, Surroundings, access_log};
 use crate::admin::Admin;
 use crate::config::Config;
 use crate::emitter::collector::Collector;
@@ -36,7 +36,7 @@ use crate::monitor::revision::{ReadRevision, Revision};
 use crate::process::reexec::Handover;
 use crate::process::signals::Signals;
 use crate::process::threads::thread_names;
-use crate::supervisor::{Policy, Preparation, Supervisor};
+use crate::supervisor::{PROBATION, Policy, Preparation, Supervisor};
 use crate::system::pid_file::PidFile;
 use crate::system::sd_notify::Notifier;
 use crate::system::watchdog::Watchdog;
@@ -50,13 +50,13 @@ pub(super) struct Start<'a> {
     pub(super) read_revision: ReadRevision<'a>,
     pub(super) listeners: Listeners,
     pub(super) log: Log,
-    pub(super) handover: Option<Handover>,
-    pub(super) directory: Option<BorrowedFd<'a>>,
+    pub(super) surroundings: Surroundings<'a>,
 }
 
 impl<'a> Monitor<'a> {
     pub(super) fn start(start: Start<'a>) -> Result<Self, Fatal> {
-        let Start { revision, read_revision, listeners, log, handover, directory } = start;
+        let Start { revision, read_revision, listeners, log, surroundings } = start;
+        let Surroundings { handover, directory, watcher } = surroundings;
         refuse_threads()?;
         let revision = ResolvedRevision::resolve(revision, &log)?;
         let config = &revision.config;
@@ -94,11 +94,14 @@ impl<'a> Monitor<'a> {
                 .map_err(system("mapping the table of connections"))?,
             victims: Victims::default(),
             upgrade,
-            watchdog: WatchdogSource(watchdog(&log, now)),
             crashes: Crashes::new(),
             quarantine,
             metrics: Metrics { collector },
             admin: AdminSource::new(admin, now),
+            optional: OptionalSources {
+                watchdog: WatchdogSource(watchdog(&log, now)),
+                watcher: WatcherSource::new(watcher, log.clone(), now),
+            },
         };
         let notifier = Notifier::from_environment();
         let server = Server {
@@ -173,6 +176,7 @@ pub(super) fn policy(config: &Config, ceiling: u16) -> Policy {
         graceful: config.patience.graceful,
         quick: config.patience.quick,
         drain_delay: config.patience.drain_delay,
+        probation: if config.watching.is_some() { Duration::ZERO } else { PROBATION },
         preparation,
     }
 }

@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "fork(2) has to pass through CPython's own hooks")]
 
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -99,6 +100,16 @@ impl Launch for CPython {
             // SAFETY: the thread is the child's only one, attached as it was in the supervisor, and
             // `before_fork` ran in it.
             unsafe { ffi::PyOS_AfterFork_Child() }
+        });
+    }
+
+    fn warm_up(&self, directories: &[PathBuf]) {
+        Python::attach(|py| {
+            let module = py.import("arctos.supervised");
+            let imported = module.and_then(|module| {
+                module.call_method1("import_standard_library", (directories.to_vec(),))
+            });
+            drop(imported); // Workers import what they need by themselves.
         });
     }
 

@@ -95,6 +95,8 @@ pub struct Policy {
     pub quick: Duration,
     /// How long the server goes on accepting connections after TERM.
     pub drain_delay: Duration,
+    /// How long a canary serves before the others follow it.
+    pub probation: Duration,
     /// The preparation that precedes the first worker of a generation.
     pub preparation: Preparation,
 }

@@ -12,7 +12,7 @@
 //! | Configuring | it can be used | spawn the canary | Canary |
 //! | Canary | HUP | drain the canary; read the configuration once it is gone | Idle |
 //! | Canary | it ends, or is not ready in time | end: canary failed | Idle |
-//! | Canary | it has served for [`PROBATION`] | adopt its generation; it takes its slot | Rolling |
+//! | Canary | it has served for [`PROBATION`], or is ready with `--reload` | adopt its generation; it takes its slot | Rolling |
 //! | Rolling | no worker of another generation is left | end: done | Idle |
 //! | Rolling | two crashes of the generation within [`CRASH_WINDOW`] | go back to the old one | RollingBack |
 //! | RollingBack | no worker of another generation is left | end: halted | Idle |
@@ -28,7 +28,7 @@ use crate::supervisor::log_event::LogEvent;
 use crate::supervisor::slot::{Ending, SlotState, WorkerSlot};
 use crate::system::pid::Pid;
 
-/// How long a canary serves before the others follow it.
+/// How long a canary serves before the others follow it, unless the code is under development.
 pub const PROBATION: Duration = Duration::from_secs(1);
 /// Two workers of a new generation that crash within this time halt its rollout.
 pub const CRASH_WINDOW: Duration = Duration::from_secs(10);
@@ -184,8 +184,8 @@ impl Supervisor {
     /// When the rollout has to advance.
     pub(super) fn rollout_deadline(&self) -> Option<Instant> {
         match self.rollout {
-            Rollout::Canary { ready_since, served, .. } => {
-                let left = PROBATION.saturating_sub(served);
+            Rollout::Canary { ready_since, served, ref policy, .. } => {
+                let left = policy.probation.saturating_sub(served);
                 ready_since.filter(|_| self.spare_serves()).map(|since| since + left)
             }
             Rollout::Idle
@@ -275,8 +275,8 @@ impl Supervisor {
         if !is_serving {
             return;
         }
-        if let Rollout::Canary { ready_since: Some(since), served, .. } = self.rollout
-            && since + PROBATION.saturating_sub(served) <= now
+        if let Rollout::Canary { ready_since: Some(since), served, policy, .. } = &self.rollout
+            && *since + policy.probation.saturating_sub(*served) <= now
             && self.spare_serves()
         {
             self.promote_canary(now);

@@ -122,6 +122,7 @@ impl World {
             graceful: ms(dice.draw() % 30_000),
             quick: ms(dice.draw() % 3_000),
             drain_delay: ms([0, 5_000, 40_000][dice.draw() as usize % 3]),
+            probation: [PROBATION, Duration::ZERO][dice.draw() as usize % 2],
             preparation: [Preparation::None, Preparation::OnStart, Preparation::Zygote]
                 [dice.draw() as usize % 3],
         };

@@ -53,6 +53,7 @@ fn policy(workers: u16) -> Policy {
         graceful: s(25.0),
         quick: s(2.0),
         drain_delay: s(0.0),
+        probation: PROBATION,
         preparation: Preparation::None,
     }
 }

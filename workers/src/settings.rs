@@ -11,7 +11,9 @@ mod trusted_peers;
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use call_limits::{CallLimits, RouteLimit};
@@ -293,6 +295,9 @@ pub struct AppSpec {
     pub env: Vec<(String, String)>,
     /// Further functions of the application to call, and when.
     pub hooks: Hooks,
+    /// With `--reload`: the pipe on which a process sends what it imported: the time before which it had
+    /// not imported anything, a space, and the path of a module or package, each followed by a NUL.
+    pub import_reports: Option<Arc<OwnedFd>>,
 }
 
 /// Functions of the application that arctos calls at certain moments.

@@ -20,7 +20,7 @@ pub fn renamed(setting: &str) -> Option<&'static str> {
     Some(row.1)
 }
 
-const RENAMED: [(&str, &str); 10] = [
+const RENAMED: [(&str, &str); 12] = [
     ("accesslog", "access-logfile"),
     ("keepalive", "keep-alive"),
     ("loglevel", "log-level"),
@@ -30,6 +30,8 @@ const RENAMED: [(&str, &str); 10] = [
     ("preload-app", "preload"),
     ("proc-name", "name"),
     ("raw-env", "env"),
+    ("reload-extra-file", "reload-extra"),
+    ("reload-extra-files", "reload-extra"),
     ("wsgi-app", "app"),
 ];
 
@@ -46,7 +48,6 @@ const LENIENT: &str = "arctos parses HTTP strictly, so that it and a proxy never
     leave the option out";
 const ASGI: &str = "arctos serves WSGI only";
 const HTTP2: &str = "arctos speaks HTTP/1.1; terminate HTTP/2 in the proxy in front";
-const RELOAD: &str = "arctos does not watch files; load new code with arctos ctl reload, or send HUP to the supervisor";
 const PASTE: &str = "serve the file with pserve and use = egg:arctos#main in [server:main], \
     or create the application in a module: MODULE:ATTR or MODULE:create_app()";
 
@@ -58,7 +59,6 @@ const HINTS: &[(&[&str], &str)] = &[
     ),
     (&["--threads"], "a worker runs one request at a time; raise --workers instead"),
     (&["--worker-connections"], "use --max-connections, which also counts idle connections"),
-    (&["--reload", "--reload-engine", "--reload-extra-file"], RELOAD),
     (&["--spew"], "trace the application with a debugger or sys.settrace instead"),
     (
         &["-D", "--daemon"],

@@ -1,5 +1,6 @@
 //! The rows of the table of options.
 
+mod development;
 mod http;
 mod logging;
 mod metrics;
@@ -76,9 +77,14 @@ impl OptionSpec {
 /// No variable may be `ARCTOS_PORT` or begin with `ARCTOS_SERVICE_` or `ARCTOS_PORT_`: Kubernetes sets these in
 /// every pod beside a Service named `arctos`.
 pub const OPTIONS: &[OptionSpec] = {
-    const PARTS: [&[OptionSpec]; 5] = [BASE, tls::ROWS, http::ROWS, logging::ROWS, metrics::ROWS];
-    const COUNT: usize =
-        BASE.len() + tls::ROWS.len() + http::ROWS.len() + logging::ROWS.len() + metrics::ROWS.len();
+    const PARTS: [&[OptionSpec]; 6] =
+        [BASE, tls::ROWS, http::ROWS, logging::ROWS, metrics::ROWS, development::ROWS];
+    const COUNT: usize = BASE.len()
+        + tls::ROWS.len()
+        + http::ROWS.len()
+        + logging::ROWS.len()
+        + metrics::ROWS.len()
+        + development::ROWS.len();
     &joined::<COUNT>(&PARTS)
 };
 

@@ -194,7 +194,7 @@ fn a_zone_among_the_tags_is_the_zone_unless_one_is_given() {
     let (config, effective) = resolved(&[HOST, tags], &[]).unwrap();
     assert_eq!(config.zone.as_deref(), Some("central-europe"));
     assert_eq!(config.statsd.unwrap().tags, ["app:my-app"]);
-    let line = effective.last().unwrap();
+    let line = effective.iter().find(|line| line.setting == Setting::Zone).unwrap();
     assert_eq!((line.value.as_str(), &line.origin), ("central-europe", &Origin::CommandLine));
     let zone = |zone| statsd(&[HOST, tags, (Setting::Zone, zone)], &[]).zone;
     assert_eq!((zone("eu").as_deref(), zone("")), (Some("eu"), None));

@@ -1,4 +1,5 @@
-//! A helper process: a child that computes one result, writes it to a pipe, and exits.
+//! Helper processes without Python: a child that computes one result, writes it to a pipe, and exits, or one that goes
+//! on until it is killed.
 
 use std::fs;
 use std::io;
@@ -12,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
 use nix::unistd::{self, ForkResult, write};
 
-use super::child_setup::die_with;
+use super::child_setup::{SELF, die_with};
 use crate::process::fork::wait::await_exit;
 use crate::process::sigaction::{Disposition, set_disposition};
 use crate::system::pid::Pid;
@@ -34,6 +35,24 @@ pub struct HelperProcess {
 /// kill the helper process when it expires.
 pub fn run_helper(work: impl FnOnce() -> Vec<u8>) -> io::Result<HelperProcess> {
     let (output, writer) = unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    let pid = fork_helper(&[writer.as_fd()], || {
+        // It fails only without a parent, and then the result is useless.
+        let _ = write(&writer, &work());
+    })?;
+    Ok(HelperProcess { pid, output })
+}
+
+/// Runs `work`, which goes on until it is killed, in a helper process as [`run_helper`] describes it. It also keeps the
+/// descriptors `kept`. A signal from the terminal does not reach it.
+pub fn run_lasting(kept: &[BorrowedFd<'_>], work: impl FnOnce()) -> io::Result<Pid> {
+    let pid = fork_helper(kept, || {
+        let _ = unistd::setpgid(SELF, SELF); // It cannot fail for a new process.
+        work();
+    })?;
+    Ok(Pid(pid.as_raw()))
+}
+
+fn fork_helper(kept: &[BorrowedFd<'_>], work: impl FnOnce()) -> io::Result<unistd::Pid> {
     let parent = unistd::getpid();
     let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
     // SAFETY: the child of a process with threads may wait forever for a lock that another thread held, but it finds no
@@ -43,9 +62,8 @@ pub fn run_helper(work: impl FnOnce() -> Vec<u8>) -> io::Result<HelperProcess> {
     let forked = unsafe { unistd::fork() };
     if let Ok(ForkResult::Child) = forked {
         let _ = catch_unwind(AssertUnwindSafe(|| {
-            if prepare(parent, &writer).is_ok() {
-                // It fails only without a parent, and then the result is useless.
-                let _ = write(&writer, &work());
+            if prepare(parent, kept).is_ok() {
+                work();
             }
         }));
         // SAFETY: ends the process without destructors or atexit handlers, which are the parent's.
@@ -53,13 +71,13 @@ pub fn run_helper(work: impl FnOnce() -> Vec<u8>) -> io::Result<HelperProcess> {
     }
     mask.thread_set_mask()?;
     match forked? {
-        ForkResult::Parent { child } => Ok(HelperProcess { pid: child, output }),
+        ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => unreachable!("the child has exited"),
     }
 }
 
 /// Resets the signals, makes the child die with its parent, and closes the parent's descriptors.
-fn prepare(parent: unistd::Pid, writer: &OwnedFd) -> io::Result<()> {
+fn prepare(parent: unistd::Pid, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
     for number in Signal::iterator() {
         // EINVAL: SIGKILL and SIGSTOP always have the default disposition.
         let _ = set_disposition(number, Disposition::Default);
@@ -67,7 +85,7 @@ fn prepare(parent: unistd::Pid, writer: &OwnedFd) -> io::Result<()> {
     SigSet::empty().thread_set_mask()?;
     die_with(parent)?;
     // A program without standard input may have got one of the first numbers for the pipe.
-    let mut kept = [0, 1, 2, writer.as_raw_fd()];
+    let mut kept: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).chain([0, 1, 2]).collect();
     kept.sort_unstable();
     close_others(&kept)
 }

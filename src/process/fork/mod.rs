@@ -6,6 +6,7 @@
 //! | `spawn::spawn_bound`, `spawn::spawn_zygote` | a zygote, or the process that runs `--on-start` |
 //! | `double::double_fork` | a worker of a zygote, which becomes the supervisor's child |
 //! | [`helper::run_helper`] | a helper process that does one thing without Python |
+//! | [`helper::run_lasting`] | one that goes on until it is killed |
 //!
 //! This directory owns fork(2), waitpid(2) and a child's way from the fork to [`Launch::work`]. It does not know
 //! slots, backoff or the reasons to start a worker.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::cli::{self, Invocation};
 use crate::config::Config;
+use crate::supervisor::PROBATION;
 
 const BEGIN: &str = "<!-- rollout:begin -->\n";
 const END: &str = "<!-- rollout:end -->";
@@ -25,6 +26,7 @@ fn markdown() -> String {
         graceful: patience.graceful,
         quick: patience.quick,
         drain_delay: patience.drain_delay,
+        probation: PROBATION,
         preparation: crate::supervisor::Preparation::None,
     };
     let term = Instant::now();

@@ -35,6 +35,7 @@ impl Storm {
             graceful: ms(25_000),
             quick: ms(2_000),
             drain_delay: Duration::ZERO,
+            probation: PROBATION,
             preparation: Preparation::None,
         };
         let mut storm = Self {

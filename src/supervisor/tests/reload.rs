@@ -76,6 +76,14 @@ fn a_canary_that_dies_in_its_probation_changes_nothing() {
 }
 
 #[test]
+fn without_a_probation_a_canary_takes_its_slot_as_soon_as_it_is_ready() {
+    let mut rig = Rig::serving(policy(1));
+    rig.hup(Policy { probation: s(0.0), ..policy(1) });
+    assert_eq!(rig.ready(101), [Adopt(2), Tell(100, Command::Drain)]);
+    assert_eq!(rig.left(100), [Ended(ReloadOutcome::Done)]);
+}
+
+#[test]
 fn workers_that_were_sent_term_directly_do_not_halt_a_rollout() {
     let mut rig = Rig::serving(policy(3));
     rig.hup(policy(3));

@@ -17,7 +17,7 @@ DEPLOYED = sorted(path for path in KUBERNETES.rglob("*.yaml") if path.parent != 
 
 # Options in the guide of other programs, and options of other servers that arctos does not have.
 FOREIGN = {
-    "--rounds", "--peers", "--reload", "--threads", "--worker-connections", "--ciphers", "--ssl-version", "--daemon",
+    "--rounds", "--peers", "--threads", "--worker-connections", "--ciphers", "--ssl-version", "--daemon",
     "--forwarder-headers", "--secure-scheme-headers", "--access-logformat",
     "--respawn-failed-workers", "--no-default-features",
     "--features",

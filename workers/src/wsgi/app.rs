@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyFunction, PyList, PyModule};
 
 use super::asgi;
+use super::development;
 use super::django;
 use super::forked::guarded;
 use super::start_response::type_name;
@@ -133,6 +134,8 @@ fn set_up(py: Python<'_>, spec: &AppSpec) -> Result<(), BootFailure> {
     }
     set_path(py, &spec.pythonpath)
         .map_err(|error| not_booted(py, "Cannot set sys.path.", &error))?;
+    development::prepare(py, spec)
+        .map_err(|error| not_booted(py, "Cannot prepare for --reload.", &error))?;
     set_environment(py, &spec.env)
         .map_err(|error| not_booted(py, "Cannot set the environment.", &error))?;
     line_buffer(py).map_err(|error| not_booted(py, "Cannot set up sys.stdout.", &error))

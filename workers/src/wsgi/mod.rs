@@ -9,6 +9,7 @@
 //! | `app` | loading the application, and the report of a failure |
 //! | `asgi` | callables that are not WSGI applications |
 //! | `django` | the parts of Django that otherwise load with the first request |
+//! | `development` | what a process does for `--reload`: it reports what it imported |
 //! | `environ`, `names`, `request_id` | the environ of a request |
 //! | `input`, `errors`, `file_wrapper` | `wsgi.input`, `wsgi.errors`, `wsgi.file_wrapper` |
 //! | `start_response` | `start_response`, `write`, and the response head that they build |
@@ -28,6 +29,7 @@ mod app;
 mod asgi;
 mod caller;
 mod context;
+mod development;
 mod django;
 mod environ;
 mod errors;
@@ -145,7 +147,9 @@ pub fn preload(
     Python::attach(|py| {
         app::prepare(py, spec)?;
         hooks::on_start(py, &spec.hooks, generation)?;
-        let application = app::load(py, source, spec)?;
+        let loaded = app::load(py, source, spec);
+        development::report_imports(py, spec);
+        let application = loaded?;
         django::close_connections(py);
         app::freeze(py)
             .map_err(|error| app::not_booted(py, "Cannot prepare to fork workers.", &error))?;
@@ -188,7 +192,9 @@ impl Bridge {
                 ApplicationSource::Path | ApplicationSource::Object(_) => {
                     app::prepare(py, spec)?;
                     hooks.post_fork(py)?;
-                    let application = app::load(py, source, spec)?.unbind();
+                    let loaded = app::load(py, source, spec);
+                    development::report_imports(py, spec);
+                    let application = loaded?.unbind();
                     stacks.reinstall(py, &log);
                     application
                 }

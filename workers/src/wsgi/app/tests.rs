@@ -39,6 +39,7 @@ impl Site {
             pythonpath: Vec::new(),
             env: Vec::new(),
             hooks: Hooks::default(),
+            import_reports: None,
         }
     }
 

@@ -38,8 +38,12 @@ def responding(text):
 
 
 def get(server, path="/"):
-    with urlopen(server.url + path, timeout=PATIENCE_S) as response:
-        return response.read().decode()
+    try:
+        with urlopen(server.url + path, timeout=PATIENCE_S) as response:
+            return response.read().decode()
+    except HTTPError as error:
+        error.close()
+        raise
 
 
 @pytest.fixture

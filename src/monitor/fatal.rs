@@ -31,7 +31,7 @@ pub enum Fatal {
     /// Other threads run in this process, so fork(2) would copy locks that no thread releases.
     #[error(
         "cannot fork: this process has threads beside the main one: {}. \
-         What starts threads, as ddtrace-run does, has to run in the workers, from --post-fork",
+         What starts threads, as ddtrace-run and opentelemetry-instrument do, has to run in the workers, from --post-fork",
         names.join(", ")
     )]
     Threads { names: Vec<String> },

@@ -1,8 +1,12 @@
 """OpenTelemetry: each worker exports the spans of its requests, and none is lost or sent twice."""
 
 import gzip
+import os
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import requests
@@ -40,12 +44,20 @@ PATHS = [f"/{number}" for number in range(20)]
 
 
 @pytest.fixture
-def served(arctos_server, receiver):
+def environment(receiver):
+    return {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{receiver.server_address[1]}",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_SERVICE_NAME": "shop",
+    }
+
+
+@pytest.fixture
+def served(arctos_server, environment):
     """Serves requests with workers whose tracing a hook starts. Returns the stopped server."""
 
     def serve(**hook):
-        endpoint = f"http://127.0.0.1:{receiver.server_address[1]}"
-        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_SERVICE_NAME": "shop"}
         server = arctos_server("opentelemetry_shop:app", workers=2, preload=True, env=environment, **hook)
         workers = set()
         while len(workers) < 2:
@@ -71,3 +83,20 @@ def test_a_provider_that_the_zygote_makes_has_a_thread_there(served, receiver):
     server = served(on_start="opentelemetry_shop:start_tracing")  # with --preload, this runs in the zygote
     assert sorted(path for _, path in receiver.spans if path != "/") == sorted(PATHS)
     assert "zygote.threads" in server.log
+
+
+def test_the_automatic_instrumentation_starts_in_the_worker(arctos_server, receiver, environment):
+    hook = "opentelemetry_hooks:instrument"
+    server = arctos_server("flask_shop:create_app()", workers=2, post_fork=hook, env=environment)
+    for path in PATHS:
+        requests.get(server.url + path)
+    server.stop()
+    assert sorted(path for _, path in receiver.spans) == sorted(PATHS)
+
+
+def test_opentelemetry_instrument_is_refused_for_its_thread(environment):
+    wrapper = Path(sys.executable).parent / "opentelemetry-instrument"
+    command = [wrapper, sys.executable, "-m", "arctos", "--bind=127.0.0.1:0", "wsgiref.simple_server:demo_app"]
+    ended = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "cannot fork: this process has threads" in ended.stderr and "--post-fork" in ended.stderr

@@ -8,10 +8,7 @@ because nothing of the framework has been imported there before.
 from __future__ import annotations
 
 import os
-import site
-import subprocess
 import sys
-import sysconfig
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
@@ -85,6 +82,9 @@ def with_defaults(arguments: list[str], defaults: Mapping[str, str]) -> list[str
 
 def search_path() -> list[str]:
     """Returns the directories that this program has added to `sys.path`, so that the server finds the same modules."""
+    import site  # here, because Flask imports the entry points of all its commands
+    import sysconfig
+
     own = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     own.update(site.getsitepackages(), [site.getusersitepackages()])
     own.update(os.path.join(path, "lib-dynload") for path in list(own) if path)
@@ -100,6 +100,8 @@ def command(application: str, arguments: Iterable[str], program: Sequence[str] =
 
     Raises RuntimeError if the interpreter does not know its own path.
     """
+    import subprocess
+
     if not sys.executable:
         raise RuntimeError("sys.executable is empty, so arctos cannot be started with this Python")
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]

@@ -89,7 +89,8 @@ def search_path() -> list[str]:
     own.update(site.getsitepackages(), [site.getusersitepackages()])
     own.update(os.path.join(path, "lib-dynload") for path in list(own) if path)
     minor = f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
-    added = [os.path.abspath(path) for path in sys.path if path not in own and os.path.basename(path) != minor]
+    paths = [path for path in map(os.fspath, sys.path) if path not in own and os.path.basename(path) != minor]
+    added = map(os.path.abspath, paths)
     return [path for path in dict.fromkeys(added) if os.path.isdir(path) or os.path.isfile(path)]
 
 

@@ -13,7 +13,7 @@ try:
     from flask.cli import ScriptInfo
     from flask.helpers import get_debug_flag
 except ModuleNotFoundError:
-    raise ImportError("arctos.contrib.flask needs Flask: pip install Flask")  # noqa: B904 (its context names the module)
+    raise ImportError("arctos.contrib.flask needs Flask: pip install Flask")  # noqa: B904
 
 from ..in_process import WSGIApplication
 from . import _command_line
@@ -75,7 +75,9 @@ class _Command(click.Command):
 def _parameters() -> list[click.Parameter]:
     flask: list[click.Parameter] = [
         click.Option(["--debug/--no-debug"], help="Set debug mode.", expose_value=False, callback=_set_debug),
-        click.Option(["--host", "-h"], envvar=["FLASK_ARCTOS_HOST", "FLASK_RUN_HOST"], help="The interface to bind to."),
+        click.Option(
+            ["--host", "-h"], envvar=["FLASK_ARCTOS_HOST", "FLASK_RUN_HOST"], help="The interface to bind to."
+        ),
         click.Option(
             ["--port", "-p"],
             type=int,

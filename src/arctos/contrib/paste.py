@@ -40,8 +40,8 @@ WITH_PARENT = (
 def main(wsgi_app: WSGIApplication, global_conf: Mapping[str, str] | None, **settings: str) -> None:
     """Serves an application until a signal ends the server: an entry point of the group `paste.server_runner`.
 
-    settings: the options of arctos, with `_` or `-`; `host` and `port`, in place of `bind`; and `app`, the section of
-        the application, such as `main`, if another program than pserve has loaded it.
+    settings: the options of arctos, with `_` or `-`; `host` and `port`, or `listen`, in place of `bind`; and `app`, the
+        section of the application, such as `main`, if another program than pserve has loaded it.
 
     If this process forks the workers, raises what `arctos.serve()` raises, and RuntimeError if the server failed.
     """
@@ -115,6 +115,7 @@ def _options(settings: dict[str, str]) -> dict[str, str | list[str]]:
     """Returns the options of arctos by their keywords. Those that can be repeated have one value per line."""
     repeatable = {option.keyword for option in _command_line.options() if option.is_repeatable}
     host, port = settings.pop("host", None), settings.pop("port", None)
+    listen = settings.pop("listen", "").split()  # as in waitress, whose files need no change
     values: dict[str, str | list[str]] = {}
     for name, text in settings.items():
         keyword = name.replace("-", "_")
@@ -122,7 +123,9 @@ def _options(settings: dict[str, str]) -> dict[str, str | list[str]]:
         values[keyword] = lines if keyword in repeatable else text.strip()
     if host is not None or port is not None:
         address = f"[{host}]" if host and ":" in host and not host.startswith("[") else host or "127.0.0.1"
-        values["bind"] = [f"{address}:{port or 8000}", *values.get("bind", [])]
+        listen.append(f"{address}:{port or 8000}")
+    if listen:
+        values["bind"] = [*(address.removeprefix("*") for address in listen), *values.get("bind", [])]
     return values
 
 

@@ -22,8 +22,8 @@ FOREIGN = {
     "--respawn-failed-workers", "--no-default-features",
     "--features",
     # Options of manage.py, flask and pserve.
-    "--app", "--app-name", "--host", "--insecure", "--noreload", "--nostatic", "--parallel", "--paste", "--port",
-    "--skip-checks",
+    "--app", "--app-name", "--host", "--insecure", "--no-reload", "--noreload", "--nostatic", "--parallel",
+    "--paste", "--port", "--skip-checks",
 }  # fmt: skip
 # The values that Kubernetes substitutes for a `valueFrom`.
 DOWNWARD = {

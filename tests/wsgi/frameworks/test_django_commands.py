@@ -9,19 +9,20 @@ import pytest
 from arctos.arctos import option_table
 from support.frameworks import printed_options, run_program
 from support.script import Script, get
-from support.server import EXIT_NOT_IMPORTABLE, EXIT_USAGE
+from support.server import EXIT_USAGE
 from support.wire import Wire
 
 APPS = "'arctos.contrib.django', 'arctos.contrib.django.runserver', "
 VIEWS = """
 import os, sys
 from django.http import HttpResponse
+from django.shortcuts import render
 from django.urls import path
 
 def index(request):
     return HttpResponse(" ".join(["first", str(os.getpid()), str(request.META["wsgi.multiprocess"]), *sys.argv[1:]]))
 
-urlpatterns = [path("", index)]
+urlpatterns = [path("", index), path("page", lambda request: render(request, "page.html"))]
 """
 
 
@@ -35,6 +36,8 @@ class Project:
         assert status == 0, said
         settings = directory / "shop" / "settings.py"
         settings.write_text(settings.read_text().replace("INSTALLED_APPS = [", f"INSTALLED_APPS = [{APPS}"))
+        settings.write_text(settings.read_text().replace("'DIRS': []", "'DIRS': ['templates']"))
+        (directory / "templates").mkdir()
         self.add_setting("ALLOWED_HOSTS = ['test']")
         self.write("urls.py", VIEWS)
 
@@ -116,15 +119,38 @@ def test_runserver_checks_the_project_and_serves_static_files(serve, project):
         assert wire.get("/static/admin/css/base.css").response().status == 200
         assert wire.get("/missing", "Connection: close").response().status == 404
     server.stop()
-    for line in ("Performing system checks...\n", "(0 silenced).\n", "unapplied migration(s)", "at http://127.0.0.1:0/"):
+    printed = ("Performing system checks...\n", "(0 silenced).\n", "unapplied migration(s)", "at http://127.0.0.1:0/")
+    for line in printed:
         assert line in server.output.decode(), server.output
     assert '] "GET / HTTP/1.1" 200 ' in server.log and '"GET /missing HTTP/1.1" 404 ' in server.log
 
 
-def test_runserver_fails_with_the_errors_of_system_checks(project):
+def test_runserver_reads_changed_templates_without_a_reload(serve, project):
+    page = project.directory / "templates" / "page.html"
+    page.write_text("first")
+    server = project.serve(serve, "runserver", "0", workers=None)
+    assert get(server.port, "/page") == "first"
+    page.write_text("second")
+    assert get(server.port, "/page") == "second"
+
+
+def test_runserver_checks_and_serves_new_code_when_a_file_is_saved(serve, project):
+    server = project.serve(serve, "runserver", "0", workers=None)
+    project.write("urls.py", VIEWS.replace("urlpatterns =", "handler404 = 'nowhere'\nurlpatterns ="))
+    server.wait_for_text("worker.boot_failed", "(urls.E008)")
+    assert get(server.port).startswith("first ")
+    position = server.position()
+    project.write("urls.py", VIEWS.replace("first", "second"))
+    server.wait_for("reload.done", since=position)
+    assert get(server.port).startswith("second ")
+    server.stop()
+    assert server.output.decode().count("(0 silenced).") >= 2
+
+
+def test_runserver_noreload_fails_with_the_errors_of_system_checks(project):
     project.add_setting("STATICFILES_DIRS = 'no list'")
-    status, said = project.run("runserver", "0")
-    assert status == EXIT_NOT_IMPORTABLE and "(staticfiles.E001)" in said, said
+    status, said = project.run("runserver", "--noreload", "0")
+    assert status == 1 and "(staticfiles.E001)" in said and "Traceback" not in said, said
 
 
 @pytest.mark.parametrize(

@@ -41,10 +41,13 @@ def test_the_application_of_flask_run_is_served_and_reloaded(serve, shop):
     assert get(server.port) == "another a name debug=False"
 
 
-def test_debug_mode_reaches_the_application_and_has_one_worker(serve, shop):
+def test_debug_mode_reaches_the_application_and_reloads_on_changes(serve, shop):
     server = serve_shop(serve, shop, "--debug", workers=None, env={"FLASK_APP": "shop"})
     assert get(server.port) == "first no name debug=True"
     assert len(server.worker_pids()) == 1
+    (shop / "shop.py").write_text(SHOP.replace("first", "another"))
+    server.wait_for("reload.done")
+    assert get(server.port) == "another no name debug=True"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Django's live server tests over arctos: `manage.py test` runs TESTS, which would pass with Django's own classes, too."""
+"""Django's live server tests over arctos: `manage.py test` runs TESTS, written as for Django's own classes."""
 
 import sys
 

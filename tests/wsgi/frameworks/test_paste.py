@@ -138,7 +138,9 @@ def test_an_application_of_another_program_is_inherited_by_the_workers(serve, sh
 
 def test_the_setting_app_lets_workers_load_the_application_of_any_program(serve, shop):
     shop.replace("shop.ini", "workers = 2", "workers = 2\napp = main")
+    shop.replace("shop.ini", "host = 127.0.0.1\nport = 0", "listen = 127.0.0.1:0 *:0")
     server = shop.serve(serve, *shop.program(has_threads=True))
+    assert len(server.ports) >= 2, server.addresses
     assert get(server.port, "/shop/") == "first own /shop True"
 
 

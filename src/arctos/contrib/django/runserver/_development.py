@@ -1,5 +1,5 @@
-"""What a worker of `manage.py runserver` loads. The command leaves its options in a variable of the environment, because
-it has become the server since."""
+"""What a worker of `manage.py runserver` loads. The command has become the server since, so it leaves its options in a
+variable of the environment."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 
 import django
 from django.core.management import load_command_class
+from django.core.signals import request_started
+from django.template.autoreload import reset_loaders
 
 from ....in_process import WSGIApplication
 
@@ -22,8 +24,7 @@ _log = logging.getLogger("django.server")
 
 
 def leave(options: Mapping[str, object], attributes: Mapping[str, object]) -> None:
-    """Leaves the options and attributes of the command for the workers. Options that are no plain values cannot be left.
-    """
+    """Leaves options and attributes of the command for the workers. Options that are no plain values cannot be left."""
     plain = {name: value for name, value in options.items() if isinstance(value, (str, int, bool, type(None)))}
     os.environ[VARIABLE] = json.dumps({"argv": sys.argv, "options": plain, "attributes": attributes})
 
@@ -36,8 +37,15 @@ def application() -> WSGIApplication:
     command: Any = load_command_class("arctos.contrib.django.runserver", "runserver")
     vars(command).update(left["attributes"])
     handler: WSGIApplication = command.load(**left["options"])
+    request_started.connect(forget_templates)
     command.on_bind(int(command.port))
     return handler
+
+
+def forget_templates(**_: object) -> None:
+    """Lets each request read its templates. Django keeps them in memory, and its own reloader forgets them when a file
+    changes."""
+    reset_loaders()
 
 
 class RequestLog:

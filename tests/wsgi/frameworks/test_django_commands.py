@@ -181,6 +181,14 @@ def test_runserver_noreload_serves_in_its_own_process(project):
         assert '"GET / HTTP/1.1" 200 ' in script.errors
 
 
+def test_a_check_warns_if_another_runserver_takes_precedence(project):
+    assert project.run("check") == (0, "System check identified no issues (0 silenced).\n")
+    project.add_setting("INSTALLED_APPS.remove('arctos.contrib.django.runserver')")
+    project.add_setting("INSTALLED_APPS.append('arctos.contrib.django.runserver')")
+    status, said = project.run("check")
+    assert status == 0 and "(arctos.W001)" in said and "the command of django.contrib.staticfiles takes" in said, said
+
+
 def test_runserver_noreload_refuses_options_that_do_not_apply(project):
     status, said = project.run("runserver", "--noreload", "--workers", "3")
     assert status == 1 and "--workers=3 does not apply" in said

@@ -60,7 +60,12 @@ def test_valgrind_finds_nothing_in_requests_of_every_kind(tmp_path, monkeypatch)
     command = [*valgrind, "--show-leak-kinds=definite", "--keep-debuginfo=yes", sys.executable, "-m", "arctos"]
     server = Server("misuse:app", *PATIENT, command=command, env={"PYTHONMALLOC": "malloc"})
     try:
-        server.wait_for(SERVER_READY, timeout=SLOW_S)
+        try:
+            server.wait_for(SERVER_READY, timeout=SLOW_S)
+        except AssertionError:
+            if any("which is mandatory for this platform" in path.read_text() for path in tmp_path.glob("*.valgrind")):
+                pytest.skip("valgrind needs the symbols of the C library of this Python (Debian: libc6-dbg)")
+            raise
         server.ready()
         client = Client(server.port)
         for send in KINDS.values():

@@ -63,7 +63,7 @@ GOES_ON = {
     "thread-that-raises": f"def run(): raise KeyError('in a thread')\n{IN_THREAD}thread.join()",
     "thread-that-exits": f"def run(): sys.exit(3)\n{IN_THREAD}thread.join()",
     "thread-that-forks": f"def run():\n    if os.fork(): os.wait()\n{IN_THREAD}thread.join()",
-    "thread-with-a-small-stack": f"threading.stack_size(32768)\ndef run(): pass\n{IN_THREAD}thread.join()",
+    "thread-with-a-small-stack": f"threading.stack_size(65536)\ndef run(): pass\n{IN_THREAD}thread.join()",
     "switch-interval": f"sys.setswitchinterval(10)\ndef run(): time.sleep(3600)\n{IN_THREAD}",
     "timer-signals": (
         "signal.signal(signal.SIGALRM, lambda *_: None)\nsignal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)\n"

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import urllib.request
 import zipfile
+from typing import NamedTuple
 
 MAX_BYTES = 5_000_000
 PATIENCE_S = 60  # an emulated interpreter on a busy machine is slow; nothing should take this long
@@ -23,7 +24,16 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"served"]
 """
-READY = re.compile(r"server\.ready .*listen=\"?https?://127\.0\.0\.1:(\d+)")
+# An emulator has threads of its own, with which arctos refuses to fork workers. There, one worker serves in the process.
+IN_PROCESS = """\
+import signal, sys
+import arctos, hello
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+listener = arctos.listen(hello.app, "127.0.0.1", 0)
+print("server.ready listen=http://127.0.0.1:%d" % listener.getsockname()[1], file=sys.stderr, flush=True)
+arctos.run()
+"""
+READY = re.compile(r"server\.ready .*?listen=\"?https?://127\.0\.0\.1:(\d+)")
 
 
 class Refused(Exception):
@@ -103,17 +113,27 @@ def environment(path):
     return {"PATH": str(path), "LANG": "C.UTF-8", "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
+class Installed(NamedTuple):
+    """An installed wheel: the commands that print its version and serve `hello:app`, and their environment."""
+
+    version: list
+    serve: list
+    environ: dict
+
+
 def install(path, python, directory):
-    """Installs the wheel where nothing else is. Returns the command that runs it, and its environment."""
+    """Installs the wheel where nothing else is."""
     if len(python.command) > 1:  # venv would start the emulated interpreter as if it were of this machine
         with zipfile.ZipFile(path) as files:
             files.extractall(directory / "installed")
-        return [*python.command, "-m", "arctos"], {**environment("/nowhere"), "PYTHONPATH": str(directory / "installed")}
+        alone = {**environment("/nowhere"), "PYTHONPATH": f"{directory / 'installed'}:{directory}"}
+        return Installed([*python.command, "-m", "arctos", "--version"], [*python.command, "-c", IN_PROCESS], alone)
     place = directory / "venv"
     output([*python.command, "-m", "venv", str(place)], os.environ)
     alone = environment(place / "bin")
     output([str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-index", str(path)], alone)
-    return [str(place / "bin" / "arctos")], alone
+    program = str(place / "bin" / "arctos")
+    return Installed([program, "--version"], [program, "--bind", "127.0.0.1:0", "--workers", "1", "hello:app"], alone)
 
 
 def output(command, environ, **options):
@@ -125,14 +145,11 @@ def output(command, environ, **options):
     return ran.stdout.strip()
 
 
-def serve(command, environ, directory):
+def serve(installed, directory):
     """Starts the server, sends one request, and stops it with TERM. Returns what `--version` prints."""
     (directory / "hello.py").write_text(APPLICATION)
-    version = output([*command, "--version"], environ, cwd=directory)
-    server = subprocess.Popen(
-        [*command, "--bind", "127.0.0.1:0", "--workers", "1", "hello:app"],
-        env=environ, cwd=directory, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    version = output(installed.version, installed.environ, cwd=directory)
+    server = subprocess.Popen(installed.serve, env=installed.environ, cwd=directory, stderr=subprocess.PIPE, text=True)
     watchdog = threading.Timer(PATIENCE_S, server.kill)
     watchdog.start()
     log = []

@@ -122,12 +122,20 @@ def _defaults(reload: bool | None) -> dict[str, str]:
     return defaults
 
 
+def _is_local(arguments: list[str]) -> bool:
+    """Whether these name addresses, and nobody else can connect to them."""
+    binds = [word.removeprefix("--bind=") for word in arguments if word.startswith("--bind=")]
+    return bool(binds) and all(bind.startswith(("127.0.0.1:", "localhost:", "[::1]:")) for bind in binds)
+
+
 def _serve(host: str | None, port: int | None, reload: bool | None, **options: Any) -> None:
     """Becomes arctos with the application that `flask run` would serve."""
     context = click.get_current_context()
     _leave(context.ensure_object(ScriptInfo))
     values: Mapping[str, Any] = {**options, "bind": [*_bind(host, port), *(options.get("bind") or ())]}
     arguments = _command_line.with_defaults(_command_line.arguments_of(values), _defaults(reload))
+    if get_debug_flag() and _is_local(arguments):
+        arguments = _command_line.with_defaults(arguments, {"debug": "on"})
     # arctos answers what it does not know: it has advice for options of other servers.
     try:
         _command_line.replace_process("arctos.contrib.flask:application()", [*arguments, *context.args])

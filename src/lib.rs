@@ -13,7 +13,9 @@ pub mod cli;
 pub mod monitor;
 
 pub mod client;
+
 pub mod emitter;
+pub mod migrate;
 
 pub mod admin;
 

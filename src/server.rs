@@ -24,6 +24,7 @@ use crate::client::top::{self, Watch};
 use crate::config::options::{OptionSpec, Setting};
 use crate::config::{Config, ConfigError, Source};
 use crate::listener::{DescriptorOwner, InheritedSockets, ListenError, ListenOptions, Listeners};
+use crate::migrate::{self, MigrateCommand};
 use crate::monitor::revision::Revision;
 use crate::monitor::{self, Surroundings, certificates};
 use crate::process::launch::Launch;
@@ -40,6 +41,10 @@ use crate::system::stdio;
 pub trait Runtime {
     /// Returns what starts the workers of this application.
     fn launch(&self, application: &AppSpec) -> Box<dyn Launch>;
+    /// Returns the program of the Python interpreter, if there is one.
+    fn interpreter(&self) -> Option<OsString> {
+        None
+    }
     /// Loads the application in this process, without serving it.
     fn check(&self, config: &Config, log: &Log) -> Result<(), BootFailure>;
 }
@@ -99,7 +104,7 @@ fn execute(
     // Without /dev/null, the standard streams stay as they are, which is no reason to refuse to start.
     let _ = stdio::fill();
     let handover = environment.take(reexec::VARIABLE);
-    match cli::parse(arguments, environment) {
+    match cli::parse(arguments, environment.clone()) {
         Err(error) => {
             write_text(io::stderr(), &format!("error: {error}"));
             error.exit_code()
@@ -114,6 +119,7 @@ fn execute(
         }
         Ok(Invocation::Ctl(order)) => control(&order),
         Ok(Invocation::Top(watch)) => show(&watch),
+        Ok(Invocation::Migrate(command)) => print_migration(&command, &environment, runtime),
         Ok(Invocation::Check(config)) => check(&config, runtime),
         Ok(Invocation::Serve(config)) => {
             match handover.as_deref().map(Handover::read).transpose() {
@@ -136,6 +142,27 @@ fn execute(
 /// Writes a text for a person.
 fn write_text(mut stream: impl Write, text: &str) {
     let _ = writeln!(stream, "{text}"); // A closed pipe or a full disk is no reason to fail.
+}
+
+/// Prints the configuration of another server as one of arctos, and a summary for a person.
+fn print_migration(
+    command: &MigrateCommand,
+    environment: &Environment,
+    runtime: &dyn Runtime,
+) -> i32 {
+    // As in `serve`: otherwise Ctrl-C would wait for a configuration that does not end.
+    let _ = set_disposition(Signal::SIGINT, Disposition::Default);
+    match migrate::run(command, environment, runtime.interpreter().as_deref()) {
+        Ok(migration) => {
+            write_text(io::stdout(), migration.text.trim_end());
+            write_text(io::stderr(), &format!("arctos migrate: {}", migration.summary));
+            0
+        }
+        Err(error) => {
+            write_text(io::stderr(), &format!("error: {error}"));
+            ExitCode::Configuration as i32
+        }
+    }
 }
 
 /// Sends a command to a running server. This process does not serve.

@@ -1,11 +1,12 @@
-//! The command line: `arctos [OPTIONS] MODULE:ATTR`, `arctos ctl VERB`, `arctos top` or `arctos help [TOPIC]`, parsed
-//! to an [`Invocation`].
+//! The command line: `arctos [OPTIONS] MODULE:ATTR`, `arctos ctl VERB`, `arctos top`, `arctos migrate SERVER` or
+//! `arctos help [TOPIC]`, parsed to an [`Invocation`].
 //!
 //! clap checks the syntax; [`crate::config`] reads the values, so that a wrong value is refused in the same words
 //! whether it came from an option or from a variable. Nothing here prints or exits.
 
 mod ctl;
 mod help;
+mod migrate;
 mod top;
 
 use std::ffi::OsString;
@@ -16,8 +17,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::client::ctl::CtlCommand;
 use crate::client::top::Watch;
-use crate::config::options::{OPTIONS, OptionSpec, Setting, Takes, gunicorn};
+use crate::config::options::peers::{self, gunicorn};
+use crate::config::options::{OPTIONS, OptionSpec, Setting, Takes};
 use crate::config::{Config, ConfigError, Resolved, Source};
+use crate::migrate::MigrateCommand;
 use crate::system::environment::Environment;
 
 pub use crate::config::options::markdown as options_markdown;
@@ -35,6 +38,8 @@ pub enum Invocation {
     Ctl(CtlCommand),
     /// Show a running server live.
     Top(Watch),
+    /// Print the configuration of another server as one of arctos.
+    Migrate(MigrateCommand),
     /// Print this text (help, version) and leave.
     Show {
         /// The text, for standard output.
@@ -56,7 +61,7 @@ pub enum UsageError {
         /// The option as written.
         option: String,
         /// What to do instead.
-        hint: &'static str,
+        hint: String,
     },
     /// MODULE:ATTR is missing.
     #[error(
@@ -74,6 +79,17 @@ pub enum UsageError {
         given: String,
         /// All verbs.
         verbs: String,
+    },
+    /// `arctos migrate` does not name a server that is known, or no configuration.
+    #[error(
+        "arctos migrate{given}: {problem}\n\n  Usage: arctos migrate SERVER CONFIGURATION\n\n\
+        The servers are: gunicorn, uwsgi, granian. For more, try arctos migrate --help."
+    )]
+    Migrate {
+        /// The given server, after a space; empty if there is none.
+        given: String,
+        /// What is wrong.
+        problem: &'static str,
     },
     /// `arctos help` with a topic that has no page.
     #[error("arctos help '{given}': there is no such topic; the topics are: {topics}")]
@@ -112,6 +128,7 @@ impl UsageError {
             | Self::Unsupported { .. }
             | Self::NoApplication
             | Self::Verb { .. }
+            | Self::Migrate { .. }
             | Self::Topic { .. }
             | Self::NoAdmin
             | Self::AdminAddress { .. } => 2,
@@ -143,6 +160,11 @@ pub fn parse(
     {
         return help::parse(rest);
     }
+    if let [_, word, rest @ ..] = arguments.as_slice()
+        && word == migrate::WORD
+    {
+        return migrate::parse(rest);
+    }
     let matches = match command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => return interpret(&error),
@@ -151,7 +173,7 @@ pub fn parse(
         && class != gunicorn::ONLY_WORKER_CLASS
     {
         let option = format!("--{}", gunicorn::WORKER_CLASS);
-        let hint = gunicorn::hint(&option).unwrap_or_default();
+        let hint = peers::hint(&option).unwrap_or_default();
         let option = format!("{option} '{}'", class.to_string_lossy());
         return Err(UsageError::Unsupported { option, hint });
     }
@@ -203,7 +225,7 @@ fn command() -> Command {
         .after_help(VARIABLES)
         .override_usage(
             "arctos [OPTIONS] MODULE:ATTR\n       arctos ctl VERB [--admin ADDRESS]\n       \
-             arctos top [--admin ADDRESS]\n       arctos help [TOPIC]",
+             arctos top [--admin ADDRESS]\n       arctos migrate SERVER CONFIGURATION\n       arctos help [TOPIC]",
         )
         // The last of two counts, so that a script can end in "$@".
         .args_override_self(true)
@@ -281,7 +303,7 @@ fn interpret(error: &clap::Error) -> Result<Invocation, UsageError> {
     }
     if let (ErrorKind::UnknownArgument, Some(ContextValue::String(option))) =
         (error.kind(), error.get(ContextKind::InvalidArg))
-        && let Some(hint) = gunicorn::hint(option)
+        && let Some(hint) = peers::hint(option)
     {
         return Err(UsageError::Unsupported { option: option.clone(), hint });
     }

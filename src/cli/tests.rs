@@ -447,9 +447,9 @@ fn a_prefix_can_be_emptied_on_the_command_line() {
 #[test]
 fn an_option_that_exists_has_no_advice() {
     for option in OPTIONS {
-        assert_eq!(gunicorn::hint(&option.flag()), None);
+        assert_eq!(peers::hint(&option.flag()), None);
         let letter = option.short.map(|letter| format!("-{letter}"));
-        assert_eq!(letter.as_deref().and_then(gunicorn::hint), None);
+        assert_eq!(letter.as_deref().and_then(peers::hint), None);
     }
 }
 

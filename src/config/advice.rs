@@ -2,18 +2,18 @@
 
 use std::fmt;
 
-use super::options::{OPTIONS, Setting, gunicorn};
+use super::options::{OPTIONS, Setting, peers};
 
 /// The similarity from which a name is suggested. clap uses the same measure for the command line.
 const LIKENESS: f64 = 0.7;
 
 /// What the user may have meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Advice {
     /// A similar option of arctos.
     Near(&'static str),
     /// An option of another server, with what to do instead.
-    Unsupported(&'static str),
+    Unsupported(String),
     /// No suggestion.
     None,
 }
@@ -30,10 +30,10 @@ impl fmt::Display for Advice {
 
 /// Returns advice for a name, in lower case and with dashes, that is not an option of arctos.
 pub(super) fn advice(key: &str) -> Advice {
-    if let Some(name) = gunicorn::renamed(key) {
+    if let Some(name) = peers::renamed(key) {
         return Advice::Near(name);
     }
-    if let Some(hint) = gunicorn::hint(&format!("--{key}")) {
+    if let Some(hint) = peers::hint(&format!("--{key}")) {
         return Advice::Unsupported(hint);
     }
     let names = OPTIONS.iter().filter(|option| option.setting != Setting::Config);

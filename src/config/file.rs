@@ -17,7 +17,8 @@ use toml::de::{DeTable, DeValue};
 use super::advice::advice;
 use super::error::ConfigError;
 use super::file_error::{FileError, MAX_BYTES};
-use super::options::{OPTIONS, OptionSpec, Setting, Takes, gunicorn};
+use super::options::peers::gunicorn;
+use super::options::{OPTIONS, OptionSpec, Setting, Takes};
 use super::origin::{FileLine, Given, Origin};
 use super::reader::wrong;
 

@@ -17,10 +17,8 @@ pub(super) const MAX_BYTES: usize = 1 << 20;
 pub enum FileError {
     /// It is a configuration file of gunicorn, which is a Python program.
     #[error(
-        "{}. A configuration file is TOML, and Python in it is not executed. Write each setting \
-         under the long name of its option into a file such as arctos.toml (workers = 4, bind = \
-         ['0.0.0.0:8000'], timeout = '30s'), a function as MODULE:FUNCTION (post-fork = \
-         'shop.hooks:post_fork'), and pass that file to --config",
+        "{}. A configuration file is TOML, and Python in it is not executed: convert the file with `arctos migrate \
+         gunicorn FILE > arctos.toml`, and pass the result to --config",
         Printable(.reason)
     )]
     Python {

@@ -68,8 +68,8 @@ impl fmt::Display for Hint {
             ),
             Self::Gunicorn { found } => write!(
                 f,
-                "{found} found, but arctos does not read gunicorn's configuration: give the same settings as options, in \
-                 ARCTOS_* variables, or in arctos.toml"
+                "{found} found, but arctos does not read gunicorn's configuration: `arctos migrate gunicorn` prints the same \
+                 settings as arctos.toml"
             ),
         }
     }

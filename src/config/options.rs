@@ -4,7 +4,7 @@
 //! A default stands in the table and nowhere else, or is a constant of the setting that it is the default of. It is
 //! read as the text that a user would have written.
 
-pub mod gunicorn;
+pub mod peers;
 mod table;
 
 use std::borrow::Cow;

@@ -5,6 +5,7 @@
 //! imports the application. A worker is a fork of the supervisor and imports it.
 #![expect(unsafe_code, reason = "fork(2) has to pass through CPython's own hooks")]
 
+use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -44,6 +45,16 @@ impl Runtime for Interpreter {
     fn launch(&self, application: &AppSpec) -> Box<dyn Launch> {
         let source = Python::attach(|py| self.source.clone_ref(py));
         Box::new(CPython { application: application.clone(), source, host: self.host })
+    }
+
+    fn interpreter(&self) -> Option<OsString> {
+        Python::attach(|py| {
+            let program = py.import("sys").and_then(|sys| sys.getattr("executable"));
+            program
+                .and_then(|program| program.extract::<OsString>())
+                .ok()
+                .filter(|it| !it.is_empty())
+        })
     }
 
     fn check(&self, config: &Config, log: &Log) -> Result<(), BootFailure> {

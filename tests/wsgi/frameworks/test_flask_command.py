@@ -79,7 +79,6 @@ def test_the_command_takes_the_options_of_arctos(shop):
         (["--app", "nowhere", "arctos"], EXIT_NOT_IMPORTABLE, "NoAppException: Could not import 'nowhere'."),
         (["arctos"], EXIT_NOT_IMPORTABLE, "Use the 'flask --app' option"),
         (["--app", "shop", "arctos", "--threads", "4"], EXIT_USAGE, "error: --threads: a worker runs one request"),
-        (["--app", "shop", "arctos", "--workers=x"], EXIT_USAGE, "error: --workers 'x': expected"),
     ],
 )
 def test_mistakes_are_explained(shop, words, status, answer):

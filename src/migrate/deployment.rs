@@ -10,6 +10,8 @@ pub(super) struct Deployment {
     pub(super) command: CommandLine,
     /// The directory that it is started in.
     pub(super) directory: Option<String>,
+    /// Whether systemd opens the sockets of the server.
+    pub(super) is_socket_activated: bool,
     /// Whether the file is a unit of systemd.
     pub(super) is_unit: bool,
 }
@@ -31,6 +33,10 @@ pub(super) fn read(peer: Peer, name: &str, text: &str) -> Result<Deployment, Str
             deployment.directory = Some(directory.trim_start_matches('-').to_owned());
         } else if let Some(assignments) = after(line, &["Environment=", "ENV ", "export "]) {
             variables.extend(split(assignments)?.iter().filter_map(|word| assignment(word)));
+        } else if after(line, &["Requires=", "Sockets="])
+            .is_some_and(|units| units.contains(".socket"))
+        {
+            deployment.is_socket_activated = true;
         } else if !is_unit || line.starts_with("ExecStart=") {
             let line = line.replacen("ExecStart=-", "ExecStart=", 1);
             if let Some(found) = starts(peer, &line) {
@@ -98,9 +104,10 @@ mod tests {
 
     #[test]
     fn a_unit_names_the_command_its_variables_and_its_directory() {
-        let unit = "[Service]\nUser=www-data\nWorkingDirectory=/srv/shop\nEnvironment=\"A=b c\" D=e\n\
+        let unit = "[Unit]\nRequires=shop.socket\n[Service]\nUser=www-data\nWorkingDirectory=/srv/shop\nEnvironment=\"A=b c\" D=e\n\
             ExecStart=/srv/shop/.venv/bin/gunicorn \\\n    --workers 3 \\\n    shop.wsgi\nExecReload=/bin/kill -s HUP $MAINPID\n";
         let deployment = read(Peer::Gunicorn, "/etc/gunicorn.service", unit).unwrap();
+        assert!(deployment.is_unit && deployment.is_socket_activated);
         assert_eq!(deployment.directory.as_deref(), Some("/srv/shop"));
         assert_eq!(deployment.command.program, "/srv/shop/.venv/bin/gunicorn");
         assert_eq!(deployment.command.words, ["--workers", "3", "shop.wsgi"]);

@@ -14,6 +14,8 @@ pub(super) struct GunicornInput {
     pub(super) application: Option<String>,
     /// The environment variable `FORWARDED_ALLOW_IPS`.
     pub(super) forwarded_allow_ips: Option<String>,
+    /// Whether systemd opens the sockets, so that neither server opens those of `bind`.
+    pub(super) is_socket_activated: bool,
     /// The configuration file, for messages.
     pub(super) file: String,
 }
@@ -205,6 +207,11 @@ impl Gunicorn<'_> {
             self.draft.unneeded(line.shown(), what);
             return;
         }
+        if self.input.is_socket_activated {
+            let why = "systemd passes the socket of the unit's .socket file, which arctos serves if no address is given";
+            self.draft.unneeded(line.shown(), why);
+            return;
+        }
         for address in &addresses {
             let converted = self::address(address);
             if has_variable(&converted) {
@@ -372,17 +379,12 @@ impl Gunicorn<'_> {
         let threads = self.number("threads").filter(|threads| *threads > 1);
         let class = self.text("worker_class").unwrap_or_default();
         if GREEN.iter().any(|green| class.contains(green)) {
-            let workers = self.text("workers").unwrap_or_else(|| "1".to_owned());
-            let is_known = self.draft.has(Setting::Workers);
             let comment = "Green threads let a worker wait for many requests at once. In arctos, slow clients occupy no \
                 worker, but each running request does. Estimate the number from the load: requests per second * \
-                seconds per request, and a reserve."
-                .to_owned();
-            match is_known {
-                true => {
-                    self.draft.planned.entry(Setting::Workers).or_default().comments.push(comment)
-                }
-                false => self.draft.propose(Setting::Workers, vec![workers], comment),
+                seconds per request, and a reserve.";
+            match self.draft.planned.get_mut(&Setting::Workers) {
+                Some(planned) => planned.comments.push(comment.to_owned()),
+                None => self.draft.differs("workers", comment),
             }
         } else if let Some(threads) = threads {
             let workers = self.number("workers");
@@ -407,19 +409,11 @@ impl Gunicorn<'_> {
         let given = self.lines.iter().find(|line| line.name == "forwarded_allow_ips").cloned();
         let set =
             given.map(|line| list(&line.value)).or_else(|| self.input.forwarded_allow_ips.clone());
-        let is_unix =
-            self.draft.planned.get(&Setting::Bind).is_some_and(|binds| {
-                binds.values.iter().any(|address| address.starts_with("unix:"))
-            });
-        let is_local = match self.draft.planned.get(&Setting::Bind) {
-            None => self.draft.unneeded.iter().all(|note| !note.what.starts_with("bind")),
-            Some(binds) => binds.values.iter().any(|it| {
-                it.starts_with("unix:")
-                    || it.starts_with("127.")
-                    || it.starts_with("localhost")
-                    || it.starts_with("[::1]")
-            }),
-        };
+        let addresses = self.value("bind").map(PeerValue::texts).unwrap_or_default();
+        let is_unix = addresses.iter().any(|address| address.starts_with("unix:"));
+        let local = ["unix:", "127.", "localhost", "[::1]"];
+        let is_local = addresses.is_empty()
+            || addresses.iter().any(|it| local.iter().any(|prefix| it.starts_with(prefix)));
         let comment = match &set {
             Some(_) => {
                 self.draft.near += 1;

@@ -85,6 +85,7 @@ struct Input {
     command: CommandLine,
     directory: Option<PathBuf>,
     is_unit: bool,
+    is_socket_activated: bool,
 }
 
 /// The settings of a server, with what the header has to say.
@@ -181,7 +182,13 @@ fn input(peer: Peer, given: &[String]) -> Result<Input, MigrateError> {
         let found = deployment::read(peer, first, &text).map_err(MigrateError::Wrong)?;
         // The directory is that of another machine, unless it is here.
         let directory = found.directory.map(PathBuf::from).filter(|directory| directory.is_dir());
-        return Ok(Input { file: None, command: found.command, directory, is_unit: found.is_unit });
+        return Ok(Input {
+            file: None,
+            command: found.command,
+            directory,
+            is_unit: found.is_unit,
+            is_socket_activated: found.is_socket_activated,
+        });
     }
     let words = match rest {
         [] => words::split_command(first).map_err(MigrateError::Wrong)?,
@@ -241,6 +248,7 @@ fn read_gunicorn(
         lines,
         application: line.positional.first().cloned(),
         forwarded_allow_ips: variable(FORWARDED),
+        is_socket_activated: input.is_socket_activated,
         file: file.unwrap_or_default(),
     });
     read.draft.unknown.extend(ignored.iter().map(|name| gunicorn::unknown(name)));

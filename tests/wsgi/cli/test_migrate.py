@@ -199,6 +199,9 @@ CORPUS = {
 }  # fmt: skip
 
 
+SOCKET_UNIT = UNIT.replace("\n[Service]", "\n[Unit]\nRequires=gunicorn.socket\n\n[Service]")
+
+
 def migrate(directory, *arguments, files=None, **env):
     for name, text in (files or {}).items():
         (directory / name).write_text(text)
@@ -309,6 +312,13 @@ def test_the_default_file_and_the_variable_of_gunicorn_are_included(tmp_path):
     _, out, _ = migrate(tmp_path, "gunicorn", "-w", "4", "shop", files=files, GUNICORN_CMD_ARGS="-w 3 -t 8")
     assert "It includes gunicorn.conf.py" in out and "GUNICORN_CMD_ARGS is set" in out
     assert "\nworkers = 4\n" in out and '\ntimeout = "8s"\n' in out
+
+
+def test_the_address_of_a_socket_that_systemd_opens_is_left_out(tmp_path):
+    status, out, error = migrate(tmp_path, "gunicorn", "mysite.service", files={"mysite.service": SOCKET_UNIT})
+    assert status == EXIT_DONE, error
+    assert "\nbind = " not in out and "systemd passes the socket" in re.sub(r"\n# +", " ", out)
+    assert 'forwarded-allow-ips = ["127.0.0.1", "::1", "unix"]' in out
 
 
 def test_a_wrong_command_line_exits_with_2():

@@ -7,12 +7,12 @@ mod watching;
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arctos_worker::settings::AppSpec;
-use arctos_worker::shared::log::{Level, Log, Value};
+use arctos_worker::shared::log::{Level, Log, Paint, Value};
 use arctos_worker::worker_init::BootFailure;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
@@ -35,7 +35,7 @@ use crate::system::address::BindAddress;
 use crate::system::environment::Environment;
 use crate::system::exit_code::ExitCode;
 use crate::system::rlimit::{self, raise_nofile, warn_of_connections};
-use crate::system::stdio;
+use crate::system::{stdio, terminal};
 
 /// Loads and runs applications.
 pub trait Runtime {
@@ -371,7 +371,12 @@ fn enter_directory(config: &Config) -> Result<(), i32> {
 /// The log on standard error; it discards everything if that is closed.
 fn log_of(config: &Config) -> Log {
     match io::stderr().as_fd().try_clone_to_owned() {
-        Ok(stderr) => Log::new(config.logging.level, config.logging.format, stderr),
+        Ok(stderr) => {
+            let is_terminal = io::stderr().is_terminal();
+            let has_colors = terminal::has_colors(is_terminal, config.source.environment());
+            let paint = if has_colors { Paint::Colored } else { Paint::Plain };
+            Log::new(config.logging.level, config.logging.format, stderr).with_paint(paint)
+        }
         Err(_) => Log::discard(),
     }
 }

@@ -70,7 +70,7 @@ impl Source {
     }
 
     /// The environment at the start.
-    pub(super) fn environment(&self) -> &Environment {
+    pub fn environment(&self) -> &Environment {
         &self.environment
     }
 

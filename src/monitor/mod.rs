@@ -49,6 +49,7 @@ mod source;
 mod sources;
 mod spawn;
 mod start;
+mod startup_table;
 mod upgrade;
 mod upgrade_report;
 mod victims;

@@ -1,9 +1,11 @@
 //! Reports to the outside: the log, the service manager, the pid file, and the counters of ended workers.
 
+use std::fs;
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use arctos_worker::shared::identity::SlotId;
-use arctos_worker::shared::log::{Level, Value};
+use arctos_worker::shared::log::{Level, LogFormat, Paint, Value};
 use arctos_worker::shared::scoreboard::ServerState;
 use arctos_worker::shared::scoreboard::{Counter, WorkerEntry};
 use nix::sys::signal::Signal;
@@ -12,11 +14,14 @@ use super::clock::monotonic;
 use super::failure_cause::{self, Failure};
 use super::quarantine::incident;
 use super::running_request::running_request;
+use super::startup_table::{self, Facts};
 use super::{Monitor, workers};
+use crate::listener::Listeners;
 use crate::supervisor::log_event::LogEvent;
 use crate::supervisor::quarantine;
 use crate::supervisor::restart_storm;
 use crate::supervisor::slot::{Ending, ExitStatus, KillReason};
+use crate::system::cgroup;
 use crate::system::exit_cause;
 use crate::system::pid::Pid;
 use crate::system::pid_file::PidFile;
@@ -58,6 +63,29 @@ impl Monitor<'_> {
         }
         server.log.line(Level::Info, "server.ready", &pairs);
         server.notify("READY=1\nSTATUS=Serving");
+        self.show_startup_table();
+    }
+
+    /// Shows the most important settings to a person in a terminal.
+    fn show_startup_table(&self) {
+        let server = &self.server;
+        let is_for_person = std::io::stderr().is_terminal()
+            && server.log.format() == LogFormat::Text
+            && server.log.is_enabled(Level::Info);
+        if !is_for_person {
+            return;
+        }
+        let revision = server.generations.current();
+        let describe = |listeners: &Listeners| listeners.describe(server.generations.scheme());
+        let facts = Facts {
+            runtime: revision.launch.describe(),
+            addresses: server.listeners.as_ref().map(describe).unwrap_or_default(),
+            admin: self.sources.admin.admin.descriptions(),
+            boot_s: server.started.elapsed().as_secs_f64(),
+            memory: cgroup::memory_limit(|path| fs::read_to_string(path).ok()),
+            is_colored: server.log.paint() == Paint::Colored,
+        };
+        server.log.text(&startup_table::table(&revision.config, &facts));
     }
 
     pub(super) fn report_stopping(&mut self, deadline: Instant) {

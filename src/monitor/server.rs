@@ -2,6 +2,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arctos_worker::process::supervisor_process::SupervisorProcess;
 use arctos_worker::shared::identity::SlotId;
@@ -32,6 +33,8 @@ pub(super) struct Server<'a> {
     pub(super) generations: Generations,
     pub(super) service: Service,
     pub(super) failure: FailureCause,
+    /// When the first worker was started.
+    pub(super) started: Instant,
     /// Requests that were cut off before the stop began, by crashes and not by the stop.
     pub(super) cut_off_before_stop: u64,
 }

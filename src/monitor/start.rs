@@ -115,6 +115,7 @@ impl<'a> Monitor<'a> {
             generations: Generations::first(revision),
             service: Service { notifier, pid_file, is_owner },
             failure: FailureCause::default(),
+            started: now,
             cut_off_before_stop: 0,
         };
         Ok(Self { supervisor, sources, server, last_round: now })

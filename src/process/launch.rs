@@ -14,6 +14,10 @@ pub trait Launch {
     fn after_fork_parent(&self) {}
     /// Called in the child right after fork (PyOS_AfterFork_Child).
     fn after_fork_child(&self) {}
+    /// The name and version of what runs the application.
+    fn describe(&self) -> String {
+        String::new()
+    }
     /// Makes workers start sooner, at the price of a later start of the server. Called in the supervisor, for an
     /// application in these directories.
     fn warm_up(&self, _directories: &[PathBuf]) {}

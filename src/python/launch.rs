@@ -114,6 +114,16 @@ impl Launch for CPython {
         });
     }
 
+    fn describe(&self) -> String {
+        Python::attach(|py| {
+            let platform = py.import("sys").and_then(|sys| {
+                let version: String = sys.getattr("version")?.extract()?;
+                Ok(version.split_whitespace().next().unwrap_or_default().to_owned())
+            });
+            platform.map(|version| format!("Python {version}")).unwrap_or_default()
+        })
+    }
+
     fn warm_up(&self, directories: &[PathBuf]) {
         Python::attach(|py| {
             let module = py.import("arctos.supervised");

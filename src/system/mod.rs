@@ -15,4 +15,5 @@ pub mod pid_file;
 pub mod rlimit;
 pub mod sd_notify;
 pub mod stdio;
+pub mod terminal;
 pub mod watchdog;

@@ -7,6 +7,7 @@
 //! No crate does this without a thread of its own, which must not exist in a process that forks.
 mod error_text;
 pub(crate) mod escape;
+mod paint;
 pub(crate) mod sink;
 pub(crate) mod throttle;
 pub(crate) mod timestamp;
@@ -23,6 +24,8 @@ use crate::shared::scoreboard::{Counter, Counters};
 use escape::{Style, cut, escape};
 use sink::Sink;
 use timestamp::Timestamp;
+
+pub use paint::Paint;
 
 pub use error_text::{ErrorText, without_error_numbers};
 
@@ -84,6 +87,7 @@ pub enum Value<'a> {
 pub struct Log {
     level: Level,
     format: LogFormat,
+    paint: Paint,
     /// `None` discards everything.
     sink: Option<Arc<Sink>>,
     identity: Option<Identity>,
@@ -126,6 +130,7 @@ impl Log {
         Self {
             level,
             format,
+            paint: Paint::Plain,
             sink,
             identity: None,
             drops: Drops::Own(Arc::default()),
@@ -138,11 +143,28 @@ impl Log {
         Self {
             level: Level::Critical,
             format: LogFormat::Text,
+            paint: Paint::Plain,
             sink: None,
             identity: None,
             drops: Drops::Own(Arc::default()),
             stacks: None,
         }
+    }
+
+    /// The same log, whose lines in text format have these colors.
+    #[must_use]
+    pub fn with_paint(self, paint: Paint) -> Self {
+        Self { paint, ..self }
+    }
+
+    /// Whether its lines have colors.
+    pub fn paint(&self) -> Paint {
+        self.paint
+    }
+
+    /// Writes a text for a person as it is.
+    pub fn text(&self, text: &str) {
+        self.write(text.as_bytes());
     }
 
     /// The format of its lines.
@@ -261,10 +283,15 @@ impl Log {
         let mut out = Vec::with_capacity(256);
         match self.format {
             LogFormat::Text => {
+                let (dim, level_color, bold) =
+                    (self.paint.dim(), self.paint.level(level), self.paint.event());
+                out.extend_from_slice(dim.0.as_bytes());
                 Timestamp::from(now).rfc3339(&mut out);
+                let name = level.name();
                 // Ignored here and below: writing to a vector cannot fail.
-                let _ = write!(out, " {} {event}", level.name());
-                self.each_pair(pairs, |key, value| text_pair(&mut out, key, value));
+                let _ = write!(out, "{} {}{name}{} ", dim.1, level_color.0, level_color.1);
+                let _ = write!(out, "{}{event}{}", bold.0, bold.1);
+                self.each_pair(pairs, |key, value| text_pair(&mut out, key, value, dim));
                 out.push(b'\n');
                 if let Some(block) = block {
                     text_block(&mut out, block);
@@ -298,8 +325,8 @@ impl Log {
     }
 }
 
-fn text_pair(out: &mut Vec<u8>, key: &str, value: Value<'_>) {
-    let _ = write!(out, " {key}=");
+fn text_pair(out: &mut Vec<u8>, key: &str, value: Value<'_>, dim: (&str, &str)) {
+    let _ = write!(out, " {}{key}={}", dim.0, dim.1);
     with_bytes(value, |value| match value {
         Plain::Number(number) => {
             let _ = write!(out, "{number}");

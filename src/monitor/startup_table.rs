@@ -1,0 +1,114 @@
+//! What a person in a terminal sees once the server is ready: where it serves, what, and why with these settings.
+
+use std::fmt::Write;
+
+use crate::config::options::Setting;
+use crate::config::{Config, Origin};
+
+/// What the table shows besides the configuration.
+pub(super) struct Facts {
+    /// The version of the interpreter; empty without one.
+    pub(super) runtime: String,
+    /// The URLs of the server.
+    pub(super) addresses: Vec<String>,
+    /// The URLs of the admin socket.
+    pub(super) admin: Vec<String>,
+    /// How long the first worker took from its start until it was ready, in seconds.
+    pub(super) boot_s: f64,
+    /// The limit of the cgroup, in bytes.
+    pub(super) memory: Option<u64>,
+    /// Whether there are colors.
+    pub(super) is_colored: bool,
+}
+
+/// Formats the table.
+pub(super) fn table(config: &Config, facts: &Facts) -> String {
+    let (bold, dim, reset) =
+        if facts.is_colored { ("\x1b[1m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
+    let mut rows: Vec<(&str, String, String)> = Vec::new();
+    for address in &facts.addresses {
+        rows.push(("Address", address.clone(), reason(config, Setting::Bind)));
+    }
+    let application = config.effective(Setting::Application).value.clone();
+    rows.push(("Application", application, format!("ready after {:.2} s", facts.boot_s)));
+    let workers = config.effective(Setting::Workers).value.clone();
+    rows.push(("Workers", workers, reason(config, Setting::Workers)));
+    // The kernel shows "no limit" as a number of this size (cgroup v1).
+    let memory = match facts.memory.filter(|bytes| *bytes < 1 << 50) {
+        Some(bytes) => (format!("{} MB", bytes >> 20), "limit of the cgroup".to_owned()),
+        None => ("no limit".to_owned(), String::new()),
+    };
+    rows.push(("Memory", memory.0, memory.1));
+    let keep_alive = config.effective(Setting::KeepAlive).value.clone();
+    rows.push(("Keep-alive", keep_alive, reason(config, Setting::KeepAlive)));
+    if let Some((path, origin)) = config.file() {
+        rows.push(("Configuration", path.to_owned(), origin.to_string()));
+    }
+    for address in &facts.admin {
+        rows.push(("Admin", address.clone(), reason(config, Setting::AdminBind)));
+    }
+    if config.watching.is_some() {
+        let engine = format!("--reload-engine {}", config.effective(Setting::ReloadEngine).value);
+        rows.push(("Reload", "when a file changes".to_owned(), engine));
+    }
+    let width = |of: fn(&(&str, String, String)) -> usize| rows.iter().map(of).max().unwrap_or(0);
+    let (names, values) = (width(|row| row.0.len()), width(|row| row.1.chars().count()).min(40));
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "\n  {bold}arctos {}{reset}  {}\n",
+        env!("CARGO_PKG_VERSION"),
+        facts.runtime
+    );
+    for (name, value, reason) in &rows {
+        let line = format!("  {dim}{name:names$}{reset}  {value:values$}  {dim}{reason}{reset}");
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text.push_str("\n  Press Ctrl-C to stop.\n\n");
+    // No value contains a control character that matters, unless a path does.
+    text.chars()
+        .filter(|c| !c.is_control() || *c == '\n' || (facts.is_colored && *c == '\x1b'))
+        .collect()
+}
+
+/// Why a setting has its value; empty for an ordinary default.
+fn reason(config: &Config, setting: Setting) -> String {
+    match &config.effective(setting).origin {
+        Origin::Default => String::new(),
+        origin => origin.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Source;
+    use crate::system::environment::Environment;
+
+    #[test]
+    fn each_value_has_its_reason() {
+        let options = [(Setting::Application, "shop:app"), (Setting::Reload, "on")];
+        let given = options.map(|(setting, value)| (setting, vec![value.into()]));
+        let config =
+            Source::of_command_line(given, Environment::default()).unwrap().read().unwrap();
+        let facts = Facts {
+            runtime: "CPython 3.13.1".to_owned(),
+            addresses: vec!["http://127.0.0.1:8000".to_owned()],
+            admin: Vec::new(),
+            boot_s: 0.214,
+            memory: Some(512 << 20),
+            is_colored: false,
+        };
+        let text = table(&config, &facts);
+        let lines: Vec<&str> =
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        assert_eq!(lines[0], format!("arctos {}  CPython 3.13.1", env!("CARGO_PKG_VERSION")));
+        assert_eq!(lines[1], "Address      http://127.0.0.1:8000");
+        assert_eq!(lines[2], "Application  shop:app               ready after 0.21 s");
+        assert_eq!(lines[3], "Workers      1                      because of --reload");
+        assert_eq!(lines[4], "Memory       512 MB                 limit of the cgroup");
+        assert!(!text.contains('\x1b'));
+        assert!(table(&config, &Facts { is_colored: true, ..facts }).contains("\x1b[1marctos"));
+    }
+}

@@ -33,7 +33,7 @@ topics! {
     "workers": "how many workers, --preload, recycling, hangs and crashes",
     "scheduling": "which worker serves a request, and how kept connections are shared",
     "reload": "new code, a new configuration or a new arctos without losing a request",
-    "development": "--reload: new code serves as soon as a file is saved",
+    "development": "--reload and --debug: new code at once, and pages with tracebacks",
     "signals": "signals, what a stop does, exit codes",
     "admin": "health checks, arctos ctl, arctos top",
     "metrics": "statsd, DogStatsD, Prometheus, and every metric",

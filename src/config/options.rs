@@ -103,6 +103,7 @@ pub enum Setting {
     Reload,
     ReloadExtra,
     ReloadEngine,
+    Debug,
 }
 
 /// One row of the table.

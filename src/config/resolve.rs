@@ -10,7 +10,7 @@ use arctos_worker::shared::log::{Level, LogFormat};
 use super::application::application;
 use super::binds::{admin_binds, binds};
 use super::call_limits::call_limits;
-use super::development::watching;
+use super::development::{debug, flask_debug, watching};
 use super::error::ConfigError;
 use super::hooks::hooks;
 use super::identity::privileges;
@@ -93,7 +93,10 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
     config_file(&mut reader)?; // Before --chdir, which may stand in the file.
     let application = application(&mut reader)?;
     let watching = watching(&mut reader)?;
+    let development = watching.is_some().then_some(Setting::Reload);
     let binds = binds(&mut reader, environment)?;
+    let debug = debug(&mut reader, &binds)?;
+    let development = development.or(debug.then_some(Setting::Debug));
     let reuse_port = reader.switch(Setting::ReusePort)?;
     let modes = Choice(&[("shared", ListenMode::Shared), ("per-slot", ListenMode::PerSlot)]);
     let listen_mode = reader.one(Setting::ListenMode, modes)?;
@@ -103,7 +106,7 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
     let admin_binds = admin_binds(&mut reader, &binds)?;
     let readiness = readiness(&mut reader)?;
     let tls = tls(&mut reader)?;
-    let workers = workers(&mut reader, environment, watching.is_some())?;
+    let workers = workers(&mut reader, environment, development)?;
     let preload = reader.switch(Setting::Preload)?;
     let recycle_limits = recycle_limits(&mut reader)?;
     let reload_check = reload_check(&mut reader)?;
@@ -111,12 +114,13 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
     let name = reader.text(Setting::Name)?;
     let hooks = hooks(&mut reader, preload, name.as_deref())?;
     let application = application.map(|spec| AppSpec { hooks, ..spec });
+    let application = application.map(|spec| flask_debug(spec, debug, environment));
     let pid_file = file_in_directory(&mut reader, Setting::Pid)?;
     let call_limits = call_limits(&mut reader)?;
     let patience = patience(&mut reader, environment, watching.is_some())?;
     let quarantine = reader.one(Setting::Quarantine, quarantine::Limits)?;
     let is_multiprocess = workers > 1;
-    let earlier = Earlier { connections, reload_check, is_multiprocess, call_limits };
+    let earlier = Earlier { connections, reload_check, is_multiprocess, call_limits, debug };
     let worker = worker(&mut reader, environment, &privileges, earlier)?;
     let logging = logging(&mut reader)?;
     let Metrics { statsd, zone } = metrics(&mut reader, environment, !admin_binds.is_empty())?;
@@ -171,7 +175,7 @@ fn readiness(reader: &mut Reader<'_>) -> Result<Readiness, ConfigError> {
 fn workers(
     reader: &mut Reader<'_>,
     environment: &Environment,
-    is_development: bool,
+    development: Option<Setting>,
 ) -> Result<u16, ConfigError> {
     if let Some(count) = reader.given_as(Setting::Workers, WORKERS)? {
         return Ok(bounded(count));
@@ -181,8 +185,8 @@ fn workers(
         let count = text.to_str().and_then(|text| WORKERS.read(text));
         let expected = || wrong(Setting::Workers, &origin, text, WORKERS.expected());
         (count.ok_or_else(expected)?, origin)
-    } else if is_development {
-        (1, Origin::Because(Setting::Reload)) // A change reaches all requests at once.
+    } else if let Some(setting) = development {
+        (1, Origin::Because(setting)) // A change reaches all requests at once.
     } else {
         // Without /proc, neither quota nor limit is known.
         let read = |path: &Path| fs::read_to_string(path).ok();

@@ -146,7 +146,11 @@ mod tests {
             S::ReloadEngine => "poll",
             S::UnixSocketMode | S::Umask => "0600",
             S::Factory | S::Statsd | S::ServerHeader | S::StatsdWorkerTag | S::Reload => "off",
-            S::ReusePort | S::Preload | S::AllowNewPrivileges | S::AbandonOnHalfClose => "on",
+            S::ReusePort
+            | S::Debug
+            | S::Preload
+            | S::AllowNewPrivileges
+            | S::AbandonOnHalfClose => "on",
             S::HeaderMap => "refuse",
             S::KeepaliveMode => "shared",
             S::ForwardedAllowIps | S::ProxyAllowFrom => "unix",

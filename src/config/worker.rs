@@ -32,6 +32,7 @@ pub(super) struct Earlier {
     pub(super) reload_check: Option<String>,
     pub(super) is_multiprocess: bool,
     pub(super) call_limits: CallLimits,
+    pub(super) debug: bool,
 }
 
 /// Reads what only workers need, from `--keep-alive` to `--proxy-allow-from`.
@@ -41,7 +42,7 @@ pub(super) fn worker(
     privileges: &Privileges,
     earlier: Earlier,
 ) -> Result<Settings, ConfigError> {
-    let Earlier { connections, reload_check, is_multiprocess, call_limits } = earlier;
+    let Earlier { connections, reload_check, is_multiprocess, call_limits, debug } = earlier;
     let timeouts = timeouts(reader, environment)?;
     let limits = Limits {
         request_line_bytes: bounded(reader.one(Setting::LimitRequestLine, LINE)?),
@@ -80,6 +81,7 @@ pub(super) fn worker(
         body_temp_dir,
         multiprocess: is_multiprocess,
         reload_check,
+        debug,
     })
 }
 

@@ -50,6 +50,8 @@ pub struct Settings {
     /// The path, and the query if there is one, that the application must answer with a status below 500 before
     /// the worker is ready ([`crate::event_loop::readiness_check`]).
     pub reload_check: Option<String>,
+    /// Whether a failed request from this machine is answered with its traceback.
+    pub debug: bool,
     /// What is served from files.
     pub files: FileSettings,
     /// Which worker serves a kept connection.
@@ -112,6 +114,7 @@ impl Default for Settings {
             body_temp_dir: std::env::temp_dir(),
             multiprocess: true,
             reload_check: None,
+            debug: false,
             files: FileSettings::default(),
             keepalive_mode: Self::KEEPALIVE_MODE,
         }

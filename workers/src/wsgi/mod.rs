@@ -20,6 +20,7 @@
 //! | `hooks` | functions that the configuration names for moments in the life of a worker |
 //! | `interrupt`, `timeout` | the exception of a request that takes too long, and its request for more time |
 //! | `failure`, `traceback` | failures of the application, and how the log shows them |
+//! | `traceback_page` | the page with the traceback of a failed request (`--debug`) |
 //! | `unreadable` | directories that a failed boot cannot read |
 //! | `stacks` | the stack dump of all threads on SIGUSR2 |
 //! | `caller`, `stop` | the program around a server without a supervisor, its signal handlers, its threads |
@@ -51,6 +52,7 @@ mod streams;
 mod threads;
 mod timeout;
 mod traceback;
+mod traceback_page;
 mod unreadable;
 
 use std::rc::Rc;
@@ -198,6 +200,12 @@ impl Bridge {
                     stacks.reinstall(py, &log);
                     application
                 }
+            };
+            let application = if settings.debug {
+                traceback_page::around(py, application)
+                    .map_err(|error| app::not_booted(py, "Cannot set up --debug.", &error))?
+            } else {
+                application
             };
             interrupt::install(py, entry, &settings.call_limits, &log);
             let identity = (slot, generation);

@@ -31,4 +31,12 @@ pub(super) const ROWS: &[OptionSpec] = &[
          kernel has no watches left.",
     )
     .once("auto|inotify|poll", Word("auto")),
+    row(
+        S::Debug,
+        T::Development,
+        "debug",
+        "Answer a failed request from this machine with its traceback and variables. Every `--bind` \
+         must be at a loopback address. There is one worker unless `--workers` is given.",
+    )
+    .switch(),
 ];

@@ -20,7 +20,7 @@ FOREIGN = {
     "--rounds", "--peers", "--threads", "--worker-connections", "--ciphers", "--ssl-version", "--daemon",
     "--forwarder-headers", "--secure-scheme-headers", "--access-logformat",
     "--respawn-failed-workers", "--no-default-features",
-    "--features",
+    "--features", "--all",
     # Options of manage.py, flask and pserve.
     "--app", "--app-name", "--host", "--insecure", "--no-reload", "--noreload", "--nostatic", "--parallel",
     "--paste", "--port", "--skip-checks",

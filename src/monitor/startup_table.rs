@@ -74,10 +74,8 @@ pub(super) fn table(config: &Config, facts: &Facts) -> String {
 
 /// Why a setting has its value; empty for an ordinary default.
 fn reason(config: &Config, setting: Setting) -> String {
-    match &config.effective(setting).origin {
-        Origin::Default => String::new(),
-        origin => origin.to_string(),
-    }
+    let origin = &config.effective(setting).origin;
+    if *origin == Origin::Default { String::new() } else { origin.to_string() }
 }
 
 #[cfg(test)]

@@ -243,7 +243,7 @@ const BASE: &[OptionSpec] = {
         .once("N", Count(1)),
         row(S::Workers, T::Processes, "workers", "Number of worker processes at start.")
             .letter('w')
-            .derived("N", "`$WEB_CONCURRENCY`, else the CPUs, at least 2, as far as the cgroup's quota and memory allow"),
+            .derived("N", "`$WEB_CONCURRENCY`, else 1 with `--reload` or `--debug`, else the CPUs, at least 2, as far as the cgroup's quota and memory allow"),
         row(
             S::Preload,
             T::Processes,

@@ -3,6 +3,7 @@
 //! This module defines the order of a start: options, directory, limits, listeners, and only then processes. What runs
 //! the application is behind [`Runtime`], so that all of this is the same with and without CPython.
 
+mod verdict;
 mod watching;
 
 use std::ffi::OsString;
@@ -10,6 +11,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 use arctos_worker::settings::AppSpec;
 use arctos_worker::shared::log::{Level, Log, Paint, Value};
@@ -36,6 +38,7 @@ use crate::system::environment::Environment;
 use crate::system::exit_code::ExitCode;
 use crate::system::rlimit::{self, raise_nofile, warn_of_connections};
 use crate::system::{stdio, terminal};
+use verdict::verdict;
 
 /// Loads and runs applications.
 pub trait Runtime {
@@ -45,6 +48,8 @@ pub trait Runtime {
     fn interpreter(&self) -> Option<OsString> {
         None
     }
+    /// The version of what runs applications, such as 3.14.0.
+    fn version(&self) -> String;
     /// Loads the application in this process, without serving it.
     fn check(&self, config: &Config, log: &Log) -> Result<(), BootFailure>;
 }
@@ -203,15 +208,20 @@ fn check(config: &Config, runtime: &dyn Runtime) -> i32 {
     let application = name_of(&config.application);
     let log = log_of(config);
     log_hints(config, &log);
+    let started = Instant::now();
     let checked = enter_directory(config)
         .and_then(|()| check_certificates(config, &log))
         .and_then(|()| runtime.check(config, &log).map_err(report_failure));
     match checked {
         Ok(()) => {
-            write_text(io::stdout(), &format!("{application} can be served"));
+            let verdict = verdict(&application, config, &runtime.version(), started.elapsed());
+            write_text(io::stdout(), verdict.trim_end());
             0
         }
-        Err(code) => code,
+        Err(code) => {
+            write_text(io::stderr(), &format!("error: {application} cannot be served"));
+            code
+        }
     }
 }
 

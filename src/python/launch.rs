@@ -57,6 +57,14 @@ impl Runtime for Interpreter {
         })
     }
 
+    fn version(&self) -> String {
+        let version = Python::version_str();
+        let number = version.split_whitespace().next().unwrap_or_default();
+        // As pyenv and the names of wheels write it.
+        let suffix = if version.contains("free-threading") { "t" } else { "" };
+        format!("{number}{suffix}")
+    }
+
     fn check(&self, config: &Config, log: &Log) -> Result<(), BootFailure> {
         let (identity, entry) = ((SlotId(0), Generation(1)), WorkerEntry::detached());
         Running::begin_worker();

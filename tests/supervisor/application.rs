@@ -162,6 +162,10 @@ impl Runtime for TestRuntime {
         Box::new(TestApplication(self.0.clone()))
     }
 
+    fn version(&self) -> String {
+        "0".to_owned()
+    }
+
     fn check(&self, _config: &Config, _log: &Log) -> Result<(), BootFailure> {
         Ok(())
     }

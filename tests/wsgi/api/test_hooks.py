@@ -269,7 +269,7 @@ def test_a_replaced_worker_runs_its_hooks_but_not_those_of_a_code_load(serve, sh
 
 def test_check_looks_up_hooks_and_calls_none(shop):
     status, output, log = run("--check", *ALL, "shop:app", cwd=shop)
-    assert (status, output) == (EXIT_DONE, "shop:app can be served\n"), log
+    assert status == EXIT_DONE and output.startswith("shop:app can be served\n"), log
     assert [literal_eval(line[5:])["hook"] for line in log.splitlines()] == ["import", "atexit"]
     status, _, log = run("--check", *ALL, "--worker-exit", "hooks:nothing", "shop:app", cwd=shop)
     assert status == EXIT_NOT_BOOTED

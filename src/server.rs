@@ -20,7 +20,7 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{chdir, fchdir};
 
-use crate::cli::{self, Invocation};
+use crate::cli::{self, InitCommand, Invocation};
 use crate::client::ctl::{self, CtlCommand};
 use crate::client::top::{self, Watch};
 use crate::config::options::{OptionSpec, Setting};
@@ -122,6 +122,7 @@ fn execute(
             write_text(io::stdout(), text.trim_end());
             0
         }
+        Ok(Invocation::Init(command)) => init(&command),
         Ok(Invocation::Ctl(order)) => control(&order),
         Ok(Invocation::Top(watch)) => show(&watch),
         Ok(Invocation::Migrate(command)) => print_migration(&command, &environment, runtime),
@@ -161,6 +162,20 @@ fn print_migration(
         Ok(migration) => {
             write_text(io::stdout(), migration.text.trim_end());
             write_text(io::stderr(), &format!("arctos migrate: {}", migration.summary));
+            0
+        }
+        Err(error) => {
+            write_text(io::stderr(), &format!("error: {error}"));
+            ExitCode::Configuration as i32
+        }
+    }
+}
+
+/// Writes a configuration file.
+fn init(command: &InitCommand) -> i32 {
+    match command.run() {
+        Ok(text) => {
+            write_text(io::stdout(), text.trim_end());
             0
         }
         Err(error) => {

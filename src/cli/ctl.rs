@@ -172,7 +172,8 @@ pub(super) fn admin() -> Arg {
         .value_parser(ValueParser::os_string())
 }
 
-fn command() -> Command {
+/// The command line.
+pub(super) fn command() -> Command {
     let help = Arg::new("help").long("help").short('h').action(ArgAction::Help).global(true);
     let verbs = VERBS.map(|spec| {
         let command = Command::new(spec.text).about(spec.meaning).disable_help_flag(true);

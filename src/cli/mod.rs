@@ -1,11 +1,13 @@
-//! The command line: `arctos [OPTIONS] MODULE:ATTR`, `arctos ctl VERB`, `arctos top`, `arctos migrate SERVER` or
-//! `arctos help [TOPIC]`, parsed to an [`Invocation`].
+//! The command line: `arctos [OPTIONS] MODULE:ATTR`, or a word such as `ctl`, `migrate` or `help` in its place, parsed to
+//! an [`Invocation`].
 //!
 //! clap checks the syntax; [`crate::config`] reads the values, so that a wrong value is refused in the same words
 //! whether it came from an option or from a variable. Nothing here prints or exits.
 
 mod ctl;
+mod generated;
 mod help;
+mod init;
 mod migrate;
 mod top;
 
@@ -24,6 +26,7 @@ use crate::migrate::MigrateCommand;
 use crate::system::environment::Environment;
 
 pub use crate::config::options::markdown as options_markdown;
+pub use init::InitCommand;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub enum Invocation {
     Top(Watch),
     /// Print the configuration of another server as one of arctos.
     Migrate(MigrateCommand),
+    /// Write a configuration file.
+    Init(InitCommand),
     /// Print this text (help, version) and leave.
     Show {
         /// The text, for standard output.
@@ -145,25 +150,17 @@ pub fn parse(
     environment: Environment,
 ) -> Result<Invocation, UsageError> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    if let [_, word, rest @ ..] = arguments.as_slice()
-        && word == ctl::WORD
-    {
-        return ctl::parse(rest, &environment);
-    }
-    if let [_, word, rest @ ..] = arguments.as_slice()
-        && word == top::WORD
-    {
-        return top::parse(rest, &environment);
-    }
-    if let [_, word, rest @ ..] = arguments.as_slice()
-        && word == help::WORD
-    {
-        return help::parse(rest);
-    }
-    if let [_, word, rest @ ..] = arguments.as_slice()
-        && word == migrate::WORD
-    {
-        return migrate::parse(rest);
+    if let [_, word, rest @ ..] = arguments.as_slice() {
+        match word.to_str() {
+            Some(ctl::WORD) => return ctl::parse(rest, &environment),
+            Some(top::WORD) => return top::parse(rest, &environment),
+            Some(help::WORD) => return help::parse(rest),
+            Some(init::WORD) => return init::parse(rest),
+            Some(migrate::WORD) => return migrate::parse(rest),
+            Some(generated::COMPLETIONS) => return generated::completions(rest),
+            Some(generated::MAN) => return generated::man(rest),
+            Some(_) | None => {}
+        }
     }
     let matches = match command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
@@ -211,7 +208,32 @@ const VARIABLES: &str = "Every option except those under 'Instead of serving' ca
     A TIME is in seconds or has a unit (500ms, 30s, 2m); a SIZE is in bytes or has a unit (64K, 1M, 1G).\n\n\
     arctos help lists the topics of the guide.";
 
+/// The words that take the place of an application; a module of such a name is served as `ctl:app`.
+#[cfg(test)]
+const WORDS: [&str; 7] = [
+    ctl::WORD,
+    top::WORD,
+    init::WORD,
+    migrate::WORD,
+    help::WORD,
+    generated::COMPLETIONS,
+    generated::MAN,
+];
+
+/// The command line, with what is accepted for the sake of scripts that were written for gunicorn.
 fn command() -> Command {
+    described().arg(
+        Arg::new(gunicorn::WORKER_CLASS)
+            .long(gunicorn::WORKER_CLASS)
+            .short('k')
+            .value_name("CLASS")
+            .value_parser(ValueParser::os_string())
+            .hide(true),
+    )
+}
+
+/// The command line as the help, the man page and the completions describe it.
+fn described() -> Command {
     let flag = |name: &'static str, help: &'static str| {
         Arg::new(name)
             .long(name)
@@ -225,7 +247,9 @@ fn command() -> Command {
         .after_help(VARIABLES)
         .override_usage(
             "arctos [OPTIONS] MODULE:ATTR\n       arctos ctl VERB [--admin ADDRESS]\n       \
-             arctos top [--admin ADDRESS]\n       arctos migrate SERVER CONFIGURATION\n       arctos help [TOPIC]",
+             arctos top [--admin ADDRESS]\n       arctos init [PATH]\n       \
+             arctos migrate SERVER CONFIGURATION\n       arctos help [TOPIC]\n       \
+             arctos completions SHELL\n       arctos man",
         )
         // The last of two counts, so that a script can end in "$@".
         .args_override_self(true)
@@ -238,14 +262,6 @@ fn command() -> Command {
                 "Check the configuration, load the application, and report whether both work",
             )
             .alias("check-config"),
-        )
-        .arg(
-            Arg::new(gunicorn::WORKER_CLASS)
-                .long(gunicorn::WORKER_CLASS)
-                .short('k')
-                .value_name("CLASS")
-                .value_parser(ValueParser::os_string())
-                .hide(true),
         )
         .arg(flag(PRINT_CONFIG, "Print the effective value of each option and where it comes from"))
         .arg(flag("help", "Print this help").short('h').action(ArgAction::Help))

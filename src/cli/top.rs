@@ -49,7 +49,8 @@ pub(super) fn parse(
     Ok(Invocation::Top(Watch { server, interval, is_once: matches.get_flag(ONCE) }))
 }
 
-fn command() -> Command {
+/// The command line.
+pub(super) fn command() -> Command {
     let interval = Arg::new(INTERVAL)
         .long(INTERVAL)
         .value_name("SECONDS")

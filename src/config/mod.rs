@@ -30,6 +30,7 @@ mod restart_needed;
 mod source;
 mod static_mounts;
 mod statsd;
+pub mod template;
 mod times;
 mod tls;
 pub mod value;

@@ -257,6 +257,11 @@ impl OptionSpec {
         format!("{}{default}", self.meaning).replace('`', "")
     }
 
+    /// The first sentence of the help text.
+    pub fn summary(&self) -> &'static str {
+        self.meaning.split_once(". ").map_or(self.meaning, |(first, _)| first).trim_end_matches('.')
+    }
+
     /// The name of its environment variable.
     pub fn variable(&self) -> String {
         Self::variable_of(self.long)

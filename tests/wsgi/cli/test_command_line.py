@@ -164,11 +164,15 @@ def test_an_asgi_application_is_refused_with_advice(options):
 
 
 def test_check_imports_the_application_and_serves_nothing():
-    status, _, said = run("--check", "plain:app")
+    status, verdict, said = run("--check", "--workers", 3, "plain:app")
     assert status == EXIT_DONE, said
-    status, _, said = run("--check", "broken:app")
-    assert status == EXIT_NOT_IMPORTABLE
+    assert verdict.startswith("plain:app can be served\n")
+    assert f" s, with Python {sys.version.split()[0]}" in verdict
+    assert "workers    3 (command line)\n" in verdict and "bind       127.0.0.1:8000 (default)\n" in verdict
+    status, output, said = run("--check", "broken:app")
+    assert (status, output) == (EXIT_NOT_IMPORTABLE, "")
     assert said.count("RuntimeError: broken on purpose") == 1
+    assert said.endswith("\nerror: broken:app cannot be served\n")
 
 
 def test_print_config_shows_each_value_and_its_source():

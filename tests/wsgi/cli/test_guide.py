@@ -19,7 +19,7 @@ from support.server import EXIT_USAGE, GUIDE, PATIENCE_S, ROOT, clean_environmen
 README = ROOT / "README.md"
 PAGES = [ROOT / page for page in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "src/README.md")]
 LINKED = [README, *PAGES, *GUIDE]
-README_BYTES = 15 * 1024
+README_BYTES = 10 * 1024
 FENCE = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```$", re.M | re.S)
 
 

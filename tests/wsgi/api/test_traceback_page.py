@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import subprocess
 import sys
 
@@ -30,6 +31,17 @@ def app(environ, start_response):
             yield b"four"
             raise KeyError("late")
         return items()
+    if path == "/forgotten":
+        # As a middleware for proxies may do it.
+        environ.pop("HTTP_X_FORWARDED_FOR", None)
+        raise RuntimeError("the environ has changed")
+    if path == "/deep":
+        return app(environ, start_response)
+    if path == "/values":
+        before_the_limit = "x" * 390 + environ["HTTP_X_API_KEY"]
+        in_a_mapping = {"a": "x" * 390 + environ["HTTP_X_API_KEY"]}
+        address = "postgres://shop:in-the-url@127.0.0.1/shop"
+        raise RuntimeError("it has values")
     if path == "/first-item":
         start_response("200 OK", [])
         def items():
@@ -87,6 +99,24 @@ def test_everything_is_escaped_and_secrets_are_masked(server):
     assert "********" in page
 
 
+def test_secrets_are_masked_before_values_are_cut(server):
+    key = "'quoted\\'" + "secret" * 5
+    _, _, page = get(server, "/values", {**HTML, "X-Api-Key": key})
+    assert "it has values" in page and "quoted" not in page and "secretsecret" not in page
+    variables = page[page.index("<details>") :]
+    assert "in-the-url" not in variables and "postgres://shop:********@127.0.0.1/shop" in variables
+
+
+def test_endless_recursion_has_a_short_page(server):
+    _, _, page = get(server, "/deep")
+    assert "RecursionError" in page and "calls are left out here" in page and page.count("<section>") == 40
+
+
+def test_a_cookie_with_the_name_of_an_element_leaves_the_page_as_it_is(server):
+    _, _, page = get(server, "/", {**HTML, "Cookie": "view=table; color=span"})
+    assert "<table>" in page and "<span class=line>" in page
+
+
 def test_a_client_that_does_not_want_html_gets_text(server):
     status, fields, text = get(server, "/", {"Accept": "*/*"})
     assert (status, fields["Content-Type"]) == (500, "text/plain; charset=utf-8")
@@ -109,6 +139,20 @@ def test_a_failure_before_the_first_item_has_a_page_and_a_later_one_ends_abruptl
 def test_nobody_else_sees_the_page(server, headers):
     status, fields, page = get(server, "/", {**HTML, **headers})
     assert status == 500 and "RuntimeError" not in page and "text/html" not in fields.get("Content-Type", "")
+
+
+def test_an_application_that_changes_the_environ_does_not_open_the_page(server):
+    status, _, page = get(server, "/forgotten", {**HTML, "X-Forwarded-For": "192.0.2.1"})
+    assert status == 500 and "RuntimeError" not in page
+
+
+def test_nobody_sees_the_page_through_nginx_as_it_is_installed(server):
+    """By default, its proxy_pass sends HTTP/1.0 and the Host of the upstream, and says nothing about the client."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
+        request = f"GET / HTTP/1.0\r\nHost: 127.0.0.1:{server.port}\r\nConnection: close\r\nAccept: text/html\r\n\r\n"
+        client.sendall(request.encode())
+        answer = client.makefile("rb").read()
+    assert b" 500 " in answer and b"RuntimeError" not in answer
 
 
 @pytest.mark.parametrize("bind", ["0.0.0.0:0", ":0", "[::]:0", "unix:/tmp/debug.sock", "192.0.2.1:8000"])

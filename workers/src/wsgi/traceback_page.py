@@ -7,14 +7,18 @@ import re
 import sys
 import traceback
 from html import escape
+from itertools import islice
 from urllib.parse import parse_qsl
 
 CONTEXT_LINES = 3
 VALUE_CHARS = 400
+MAX_FRAMES = 40  # of one exception; endless recursion has a thousand
+MAX_EXCEPTIONS = 20
 MASK = "********"
 VARIABLE = re.compile(r"key|secret|token|passw|passphrase|credential", re.I)
 SECRET = re.compile(VARIABLE.pattern + "|authorization|cookie|session|signature", re.I)
 PROXY = re.compile(r"HTTP_(FORWARDED|VIA|X_FORWARDED_.*|X_REAL_IP|CF_CONNECTING_IP|TRUE_CLIENT_IP)")
+URL_PASSWORD = re.compile(r"(?<=://)([^\s/:@]*):[^\s/@]+@")
 LOCAL_HOST = re.compile(r"(?:(?:.+\.)?localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?", re.I)
 
 
@@ -25,6 +29,9 @@ class TracebackPage:
         self.application = application
 
     def __call__(self, environ, start_response):
+        # The application may change the environ: a middleware for proxies does.
+        if not is_local(environ):
+            return self.application(environ, start_response)
         try:
             result = self.application(environ, start_response)
         except Exception as error:
@@ -34,18 +41,14 @@ class TracebackPage:
         return Items(self, result, environ, start_response)
 
     def answer(self, error, environ, start_response):
-        """Logs the exception and returns the page; raises it again if the page must not be shown."""
-        if type(error).__name__ == "RequestTimeout" or not is_local(environ):
+        """Logs the exception and returns the page; raises it again if the server has an answer of its own."""
+        if type(error).__name__ == "RequestTimeout":
             raise error
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        secrets = secrets_of(environ)
         if "text/html" in environ.get("HTTP_ACCEPT", ""):
-            kind, body = "text/html", page(error, environ)
-            secrets = {escape(secret) for secret in secrets}
+            kind, body = "text/html", Page(environ).of(error)
         else:
-            kind, body = "text/plain", text
-        for secret in sorted(secrets, key=len, reverse=True):
-            body = body.replace(secret, MASK)
+            kind, body = "text/plain", Mask(environ)(text)
         data = body.encode("utf-8", "backslashreplace")
         headers = [
             ("Content-Type", f"{kind}; charset=utf-8"),
@@ -95,8 +98,23 @@ def is_local(environ):
     except ValueError:
         return False
     address = getattr(address, "ipv4_mapped", None) or address
-    is_proxied = any(PROXY.fullmatch(name) for name in environ)
+    # Unless it is configured otherwise, nginx sends HTTP/1.0 and the Host of its upstream, and names no client.
+    is_proxied = environ.get("SERVER_PROTOCOL") == "HTTP/1.0" or any(PROXY.fullmatch(name) for name in environ)
     return address.is_loopback and not is_proxied and LOCAL_HOST.fullmatch(environ.get("HTTP_HOST", "")) is not None
+
+
+class Mask:
+    """Masks secrets of the request and of the environment, and the passwords of URLs, wherever they appear in a text."""
+
+    def __init__(self, environ):
+        secrets = secrets_of(environ)
+        # repr() writes some characters in another way.
+        written = {form for secret in secrets for form in (secret, repr(secret)[1:-1])}
+        longest_first = sorted(written, key=len, reverse=True)
+        self.pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+    def __call__(self, text):
+        return URL_PASSWORD.sub(rf"\1:{MASK}@", self.pattern.sub(MASK, text))
 
 
 def secrets_of(environ):
@@ -110,22 +128,81 @@ def secrets_of(environ):
     return {value for value in [*named, *pairs, *cookies, *words] if isinstance(value, str) and len(value) >= 4}
 
 
-def page(error, environ):
-    """Returns the page as HTML."""
-    parts = [f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(headline(error))}</title>{STYLE}"]
-    parts.append(f"<h1>{escape(headline(error))}</h1>")
-    parts.append(f"<p>{escape(environ.get('REQUEST_METHOD', ''))} {escape(environ.get('PATH_INFO', ''))}</p>")
-    chain = chain_of(error)
-    for index, (one, connection) in enumerate(chain):
-        if connection:
-            parts.append(f"<p class=chain>{connection}</p>")
-        if index or len(chain) > 1:
-            parts.append(f"<h2>{escape(headline(one))}</h2>")
-        parts += [frame_of(frame, line) for frame, line in traceback.walk_tb(one.__traceback__) if is_shown(frame)]
-    rows = [(name, shown(name, value)) for name, value in sorted(environ.items())]
-    parts.append(f"<h2>Request</h2>{table_of(rows)}")
-    parts.append("<p class=note>This page is shown because of --debug, to requests from this machine only.</p></html>")
-    return "".join(parts)
+class Page:
+    """The page as HTML. Every text in it is masked before it is cut, and escaped afterwards."""
+
+    def __init__(self, environ):
+        self.environ, self.mask = environ, Mask(environ)
+
+    def of(self, error):
+        """Returns the page of an exception."""
+        title = self.plain(headline(error))
+        request = self.plain(f"{self.environ.get('REQUEST_METHOD', '')} {self.environ.get('PATH_INFO', '')}")
+        parts = [f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>{STYLE}"]
+        parts.append(f"<h1>{title}</h1><p>{request}</p>")
+        chain = chain_of(error)
+        for index, (one, connection) in enumerate(chain):
+            if connection:
+                parts.append(f"<p class=chain>{connection}</p>")
+            if index or len(chain) > 1:
+                parts.append(f"<h2>{self.plain(headline(one))}</h2>")
+            parts.append(self.frames(one))
+        rows = sorted(self.environ.items(), key=lambda row: str(row[0]))
+        parts.append(f"<h2>Request</h2>{self.table(rows)}")
+        parts.append("<p class=note>This page is shown because of --debug, to requests from this machine only.</p></html>")
+        return "".join(parts)
+
+    def frames(self, error):
+        """Returns the calls that led to an exception, without those in the middle if there are too many."""
+        calls = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if is_shown(frame)]
+        left_out = len(calls) - MAX_FRAMES
+        if left_out <= 0:
+            return "".join(self.frame(*call) for call in calls)
+        half = MAX_FRAMES // 2
+        first, last = ("".join(self.frame(*call) for call in some) for some in (calls[:half], calls[-half:]))
+        return f"{first}<p class=note>{left_out} calls are left out here.</p>{last}"
+
+    def frame(self, frame, line):
+        """Returns the source around a line of a frame, and its variables."""
+        code, line = frame.f_code, line or 0
+        linecache.checkcache(code.co_filename)
+        source = []
+        for number in range(max(1, line - CONTEXT_LINES), line + CONTEXT_LINES + 1):
+            text = linecache.getline(code.co_filename, number, frame.f_globals)
+            if text:
+                mark = " class=line" if number == line else ""
+                source.append(f"<span{mark}><i>{number:5}</i> {self.plain(text.rstrip())}</span>\n")
+        rows = list(frame.f_locals.items())
+        variables = f"<details><summary>Variables</summary>{self.table(rows)}</details>" if rows else ""
+        place = f"{self.plain(code.co_filename)}:{line} in <b>{self.plain(code.co_name)}</b>"
+        return f"<section><div class=place>{place}</div><pre>{''.join(source)}</pre>{variables}</section>"
+
+    def table(self, rows):
+        """Returns a table of names and values."""
+        cells = "".join(f"<tr><th>{self.plain(str(name))}</th><td>{self.value(name, it)}</td></tr>" for name, it in rows)
+        return f"<table>{cells}</table>"
+
+    def value(self, name, value):
+        """Returns a value as HTML: not what has the name of a secret, and not more than a few lines."""
+        if SECRET.search(str(name)):
+            return MASK
+        try:
+            text = self.text_of(value)
+        except Exception as error:
+            text = f"(repr() raised {type(error).__name__})"
+        return escape(limited(text))
+
+    def text_of(self, value):
+        """Returns a value as text, without items that have the name of a secret."""
+        if not isinstance(value, dict):
+            return self.mask(repr(value))
+        # Each of them has more than one character, so the others would not be shown anyway.
+        items = [(repr(key), MASK if SECRET.search(str(key)) else repr(one)) for key, one in islice(value.items(), VALUE_CHARS)]
+        return "{" + ", ".join(f"{self.mask(key)}: {limited(self.mask(text))}" for key, text in items) + "}"
+
+    def plain(self, text):
+        """Returns a text as HTML."""
+        return escape(self.mask(text))
 
 
 def headline(error):
@@ -136,7 +213,7 @@ def headline(error):
 def chain_of(error):
     """Returns the exceptions that led to this one, the first one first, each with what connects it to the one before."""
     chain, seen = [], set()
-    while error is not None and id(error) not in seen:
+    while error is not None and id(error) not in seen and len(chain) < MAX_EXCEPTIONS:
         seen.add(id(error))
         if error.__cause__ is not None:
             chain.append((error, "This exception was the direct cause of the following one:"))
@@ -154,44 +231,9 @@ def is_shown(frame):
     return frame.f_code.co_filename != __file__
 
 
-def frame_of(frame, line):
-    """Returns the source around a line of a frame, and its variables."""
-    code = frame.f_code
-    linecache.checkcache(code.co_filename)
-    source = []
-    for number in range(max(1, line - CONTEXT_LINES), line + CONTEXT_LINES + 1):
-        text = linecache.getline(code.co_filename, number, frame.f_globals)
-        if text:
-            mark = " class=line" if number == line else ""
-            source.append(f"<span{mark}><i>{number:5}</i> {escape(text.rstrip())}</span>\n")
-    rows = [(name, shown(name, value)) for name, value in frame.f_locals.items()]
-    variables = f"<details><summary>Variables</summary>{table_of(rows)}</details>" if rows else ""
-    place = f"{escape(code.co_filename)}:{line} in <b>{escape(code.co_name)}</b>"
-    return f"<section><div class=place>{place}</div><pre>{''.join(source)}</pre>{variables}</section>"
-
-
-def shown(name, value):
-    """Returns a value as text, without secrets."""
-    if SECRET.search(str(name)):
-        return MASK
-    try:
-        if isinstance(value, dict):
-            items = [f"{key!r}: {MASK if SECRET.search(str(key)) else limited(repr(one))}" for key, one in value.items()]
-            return limited("{" + ", ".join(items) + "}")
-        return limited(repr(value))
-    except Exception as error:
-        return f"(repr() raised {type(error).__name__})"
-
-
 def limited(text):
     """Returns a text that is not too long."""
     return text if len(text) <= VALUE_CHARS else text[:VALUE_CHARS] + " ..."
-
-
-def table_of(rows):
-    """Returns a table of names and values."""
-    cells = "".join(f"<tr><th>{escape(str(name))}</th><td>{escape(value)}</td></tr>" for name, value in rows)
-    return f"<table>{cells}</table>"
 
 
 STYLE = """<style>

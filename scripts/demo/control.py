@@ -74,7 +74,9 @@ class Control:
         """Why the sender of a request may look but not change anything, or `None`."""
         if self.directory is None:
             return "Start the server by scripts/serve to kill workers and to deploy."
-        if not _is_loopback(environ.get("REMOTE_ADDR", "")) or any(name in environ for name in FORWARDED):
+        # Unless it is configured otherwise, nginx sends HTTP/1.0 and the Host of its upstream, and names no client.
+        is_proxied = environ["SERVER_PROTOCOL"] == "HTTP/1.0" or any(name in environ for name in FORWARDED)
+        if is_proxied or not _is_loopback(environ.get("REMOTE_ADDR", "")):
             return "Only a browser on the server's own machine may kill workers and deploy."
         # A foreign name that resolves to this machine would make a foreign page look like this one.
         host = _host_name(environ.get("HTTP_HOST", ""))

@@ -71,6 +71,14 @@ def test_nobody_but_the_page_may_command(demo, fields):
     assert demo.status()["reload"] == {"state": "idle"}
 
 
+def test_nobody_may_command_through_nginx_as_it_is_installed(demo):
+    """By default, its proxy_pass sends HTTP/1.0 and the Host of the upstream, and says nothing about the client."""
+    with socket.create_connection(("127.0.0.1", demo.port), timeout=60) as client:
+        client.sendall(f"GET / HTTP/1.0\r\nHost: 127.0.0.1:{demo.port}\r\n\r\n".encode())
+        page = client.makefile("rb").read()
+    assert b" 200 " in page and demo.fields["X-Demo-Token"].encode() not in page
+
+
 def test_a_command_has_to_be_a_post(demo):
     for target in (f"/kill?pid={demo.worker_pids()[0]}", "/deploy"):
         assert requests.get(demo.url + target, headers=demo.fields).status_code == 405

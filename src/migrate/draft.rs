@@ -155,6 +155,12 @@ impl Draft {
             }
         };
         match spec.takes {
+            // Each value of a list is whole, even with several lines, such as a certificate in a variable.
+            Takes::Many('\n') if matches!(line.value, PeerValue::List(_)) => {
+                for value in values {
+                    self.add(setting, value);
+                }
+            }
             Takes::Many(separator) => {
                 let parts = values.iter().flat_map(|value| value.split(separator));
                 for part in parts.map(str::trim).filter(|part| !part.is_empty()) {

@@ -75,6 +75,9 @@ fn section(page: &mut String, title: &str, notes: &[Note]) {
 /// Writes a comment, wrapped; `indentation` is that of all lines but the first.
 fn comment(page: &mut String, indentation: &str, text: &str) {
     let mut line = String::from("#");
+    // A comment of TOML must not contain them.
+    let text: String =
+        text.chars().map(|c| if c.is_control() && !c.is_whitespace() { '?' } else { c }).collect();
     for word in text.split_whitespace() {
         if line.len() + 1 + word.len() > WIDTH && line.len() > 1 + indentation.len() {
             let _ = writeln!(page, "{line}");
@@ -199,6 +202,19 @@ fn command_line(draft: &Draft, program: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_value_and_no_comment_ends_its_line_or_contains_what_toml_forbids() {
+        let mut draft = Draft::default();
+        draft.set(Setting::Name, vec!["x\nworkers = 9\x1b".to_owned()]);
+        draft.missing("spew = \x1b[1m\nworkers = 9", "use a\x07 debugger\u{9b}");
+        let frame = Frame { header: vec!["Of 'a\nb'.".to_owned()], program: "arctos".to_owned() };
+        let page = toml(&draft, &frame);
+        let table = toml::de::DeTable::parse(&page).unwrap();
+        let names: Vec<_> = table.get_ref().iter().map(|(key, _)| key.get_ref().as_ref()).collect();
+        assert_eq!(names, ["name"]);
+        assert!(!page.contains(|c: char| c.is_control() && c != '\n'), "{page:?}");
+    }
 
     #[test]
     fn a_draft_is_written_in_the_order_of_the_options() {

@@ -177,13 +177,29 @@ pub(super) fn assignment(word: &str) -> Option<(String, String)> {
     is_name(name).then(|| (name.to_owned(), value.to_owned()))
 }
 
-/// Quotes a word for a shell, if it needs that.
+/// Quotes a word for a shell, if it needs that. The result is one line, which a terminal shows as it is.
 pub(super) fn quoted(word: &str) -> String {
+    if word.chars().any(char::is_control) {
+        return ansi_quoted(word);
+    }
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     match word.chars().all(is_plain) && !word.is_empty() {
         true => word.to_owned(),
         false => format!("'{}'", word.replace('\'', r"'\''")),
     }
+}
+
+/// Quotes a word with control characters as bash, zsh and others read it: `$'a\nb'`.
+fn ansi_quoted(word: &str) -> String {
+    let escaped = |c: char| match c {
+        '\n' => r"\n".to_owned(),
+        '\t' => r"\t".to_owned(),
+        '\'' | '\\' => format!(r"\{c}"),
+        c if c.is_ascii_control() => format!(r"\x{:02x}", u32::from(c)),
+        c if c.is_control() => format!(r"\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    format!("$'{}'", word.chars().map(escaped).collect::<String>())
 }
 
 #[cfg(test)]
@@ -200,6 +216,18 @@ mod tests {
         let expected = ["gunicorn", "shop:create_app()", "--env", "A=b c", "-w 4", ""];
         assert_eq!(split(text).unwrap(), expected);
         assert!(split("gunicorn 'x").is_err());
+    }
+
+    #[test]
+    fn a_quoted_word_is_one_line() {
+        for (word, expected) in [
+            ("a-b.c", "a-b.c"),
+            ("it's", r"'it'\''s'"),
+            ("a\nb = 'c'\\", r"$'a\nb = \'c\'\\'"),
+            ("\x1b[31m", r"$'\x1b[31m'"),
+        ] {
+            assert_eq!(quoted(word), expected);
+        }
     }
 
     #[test]

@@ -29,6 +29,14 @@ fn addresses_get_the_notation_of_arctos() {
 }
 
 #[test]
+fn a_variable_keeps_its_lines() {
+    let list = PeerValue::List(vec!["KEY=-----BEGIN\nabc\n".to_owned(), "A=1".to_owned()]);
+    let lines = vec![PeerLine::new("raw_env", list)];
+    let draft = draft(&GunicornInput { lines, ..GunicornInput::default() });
+    assert_eq!(values(&draft, Setting::Env), ["KEY=-----BEGIN\nabc\n", "A=1"]);
+}
+
+#[test]
 fn the_application_of_a_module_is_named() {
     for (gunicorn, arctos) in [
         ("shop.wsgi", "shop.wsgi:application"),

@@ -51,6 +51,9 @@ pub(super) fn table(config: &Config, facts: &Facts) -> String {
         let engine = format!("--reload-engine {}", config.effective(Setting::ReloadEngine).value);
         rows.push(("Reload", "when a file changes".to_owned(), engine));
     }
+    for (_, value, reason) in &mut rows {
+        (*value, *reason) = (plain(value), plain(reason));
+    }
     let width = |of: fn(&(&str, String, String)) -> usize| rows.iter().map(of).max().unwrap_or(0);
     let (names, values) = (width(|row| row.0.len()), width(|row| row.1.chars().count()).min(40));
     let mut text = String::new();
@@ -66,10 +69,12 @@ pub(super) fn table(config: &Config, facts: &Facts) -> String {
         let _ = writeln!(text, "{}", line.trim_end());
     }
     text.push_str("\n  Press Ctrl-C to stop.\n\n");
-    // No value contains a control character that matters, unless a path does.
-    text.chars()
-        .filter(|c| !c.is_control() || *c == '\n' || (facts.is_colored && *c == '\x1b'))
-        .collect()
+    text
+}
+
+/// A value on one line. A path may contain sequences that a terminal obeys.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// Why a setting has its value; empty for an ordinary default.
@@ -108,5 +113,24 @@ mod tests {
         assert_eq!(lines[4], "Memory       512 MB                 limit of the cgroup");
         assert!(!text.contains('\x1b'));
         assert!(table(&config, &Facts { is_colored: true, ..facts }).contains("\x1b[1marctos"));
+    }
+
+    #[test]
+    fn a_path_cannot_command_the_terminal() {
+        let options = [(Setting::Application, "shop:app"), (Setting::Workers, "1")];
+        let given = options.map(|(setting, value)| (setting, vec![value.into()]));
+        let config =
+            Source::of_command_line(given, Environment::default()).unwrap().read().unwrap();
+        for is_colored in [true, false] {
+            let facts = Facts {
+                runtime: String::new(),
+                addresses: vec!["unix:/run/\x1b]0;title\x07\n".to_owned()],
+                admin: Vec::new(),
+                boot_s: 0.0,
+                memory: None,
+                is_colored,
+            };
+            assert!(table(&config, &facts).contains("  unix:/run/?]0;title??"));
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! The helper process that watches files for `--reload`, as a source.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use arctos_worker::shared::log::{Level, Log, Value};
+use arctos_worker::shared::log::Log;
 use nix::poll::{PollFd, PollFlags};
 
 use super::Monitor;
@@ -11,10 +11,8 @@ use crate::supervisor::slot::ExitStatus;
 use crate::supervisor::{Event, OperatorCommand, ServiceState};
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
+use crate::watch::watcher::SHORT_LIFE;
 use crate::watch::{Message, Watcher};
-
-/// A helper process that lives shorter than this is not started again.
-const SHORT_LIFE: Duration = Duration::from_secs(1);
 
 /// The watcher; `None` without `--reload`.
 pub(super) struct WatcherSource<'a> {
@@ -58,16 +56,8 @@ impl Source for WatcherSource<'_> {
         reports: &mut Vec<Report>,
     ) -> Option<Reaped> {
         let watcher = self.watcher.as_mut().filter(|watcher| watcher.pid() == Some(pid))?;
-        watcher.forget_process();
         let has_lived = round.now.saturating_duration_since(self.started) > SHORT_LIFE;
-        let restarted = has_lived.then(|| watcher.restart());
-        let is_restarted = matches!(restarted, Some(Ok(())));
-        let pairs = [
-            ("status", Value::Display(&status)),
-            ("restarted", Value::Text(if is_restarted { "yes" } else { "no" })),
-        ];
-        self.log.line(Level::Error, "reload.watcher_died", &pairs);
-        if is_restarted {
+        if watcher.replace(status, has_lived, &self.log) {
             self.started = round.now;
             reports.push(Report::FilesChanged);
         }

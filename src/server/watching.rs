@@ -2,16 +2,18 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::time::UNIX_EPOCH;
+use std::time::{Instant, UNIX_EPOCH};
 
 use arctos_worker::shared::log::{Level, Log, Value};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::config::{Config, Watching};
+use crate::process::fork::wait;
 use crate::process::launch::Launch;
 use crate::process::signals::{Signal, Signals};
 use crate::system::exit_code::ExitCode;
+use crate::watch::watcher::SHORT_LIFE;
 use crate::watch::{Message, WatchPlan, Watcher};
 
 /// Starts to watch the files of the application, if that is configured. The directory of the application must have been
@@ -54,7 +56,7 @@ pub(super) fn is_failed_start(code: ExitCode) -> bool {
 /// Waits after a failed start until files have changed and the configuration can be read. Returns it; `None` if the
 /// server was asked to stop.
 ///
-/// Errors: those of sigaction(2) and poll(2).
+/// Errors: those of sigaction(2) and poll(2), and that the helper process ends again and again.
 pub(super) fn await_change(
     config: &Config,
     watcher: &mut Watcher,
@@ -63,14 +65,17 @@ pub(super) fn await_change(
     let signals = Signals::install()?;
     let hint = "the server starts again when a file changes; press Ctrl-C to stop";
     log.line(Level::Info, "reload.awaits_change", &[("hint", Value::Text(hint))]);
+    let begun = Instant::now();
     loop {
+        let is_replaced = replace_dead(watcher, begun.elapsed() > SHORT_LIFE, log)?;
         let messages = watcher.receive();
         messages.iter().for_each(|message| message.log(log));
         let received = signals.take();
         if [Signal::Int, Signal::Term, Signal::Quit].iter().any(|stop| received.contains(stop)) {
             return Ok(None);
         }
-        if messages.iter().any(Message::is_change) || received.contains(&Signal::Hup) {
+        let has_changed = messages.iter().any(Message::is_change);
+        if has_changed || is_replaced || received.contains(&Signal::Hup) {
             match config.source.read() {
                 Ok(config) => return Ok(Some(config)),
                 Err(error) => {
@@ -84,5 +89,20 @@ pub(super) fn await_change(
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Reaps children, and starts another helper process if the last one has ended. Returns whether it did: changes in the
+/// meantime are lost then.
+fn replace_dead(watcher: &mut Watcher, has_lived: bool, log: &Log) -> io::Result<bool> {
+    let mut is_replaced = false;
+    while let Some((pid, status)) = wait::reap() {
+        if watcher.pid() == Some(pid) {
+            is_replaced = watcher.replace(status, has_lived, log);
+        }
+    }
+    match watcher.pid() {
+        Some(_) => Ok(is_replaced),
+        None => Err(io::Error::other("the process that watches files does not live")),
     }
 }

@@ -6,7 +6,9 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
+use arctos_worker::shared::log::{Level, Log, Value};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
@@ -15,8 +17,12 @@ use nix::unistd::{self, pipe2, read};
 use super::{Message, WatchPlan, helper};
 use crate::process::fork::helper::run_lasting;
 use crate::process::fork::wait;
+use crate::supervisor::slot::ExitStatus;
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
+
+/// A helper process that lives shorter than this is not started again.
+pub const SHORT_LIFE: Duration = Duration::from_secs(1);
 
 /// The helper process and its pipes. It is killed when this is dropped.
 #[derive(Debug)]
@@ -45,10 +51,7 @@ impl Watcher {
         Ok(watcher)
     }
 
-    /// Starts the helper process again, after it was reaped.
-    ///
-    /// Errors: those of fork(2).
-    pub fn restart(&mut self) -> io::Result<()> {
+    fn restart(&mut self) -> io::Result<()> {
         let (paths, messages) = (self.paths.as_fd(), self.messages.1.as_fd());
         let plan = &self.plan;
         self.pid = Some(run_lasting(&[paths, messages], || helper::run(plan, paths, messages))?);
@@ -60,9 +63,16 @@ impl Watcher {
         self.pid
     }
 
-    /// Records that the process was reaped.
-    pub fn forget_process(&mut self) {
+    /// Records that the process was reaped, and starts another one unless it has ended soon. Returns whether it did.
+    pub fn replace(&mut self, status: ExitStatus, has_lived: bool, log: &Log) -> bool {
         self.pid = None;
+        let is_restarted = has_lived && self.restart().is_ok();
+        let pairs = [
+            ("status", Value::Display(&status)),
+            ("restarted", Value::Text(if is_restarted { "yes" } else { "no" })),
+        ];
+        log.line(Level::Error, "reload.watcher_died", &pairs);
+        is_restarted
     }
 
     /// Where workers send the paths of what they imported.

@@ -274,15 +274,31 @@ def test_ctrl_c_ends_a_server_that_waits_for_a_change(project):
 def test_a_watcher_that_dies_is_replaced_and_nothing_is_missed(serve, project):
     server = project.serve(serve).ready()
     server.wait_for(WATCHING)
-    time.sleep(1.1)  # one that dies at once is not replaced
-    comm = {pid: Path(f"/proc/{pid}/comm").read_text() for pid in server.leftovers()}
-    (watcher,) = (pid for pid, name in comm.items() if "watcher" in name)
-    os.kill(watcher, signal.SIGKILL)
+    kill_watcher(server)
     project.good("001")
     assert server.wait_for(WATCHER_DIED).pairs["restarted"] == "yes"
     wait_for_version(server, "001")
     project.good("002")
     wait_for_version(server, "002")
+
+
+def test_a_watcher_that_dies_while_the_server_waits_is_replaced(project):
+    project.write("shop.py", "def app(:\n")
+    with project.starting() as server:
+        server.wait_for(AWAITS_CHANGE)
+        kill_watcher(server)
+        assert server.wait_for(WATCHER_DIED).pairs["restarted"] == "yes"
+        project.good("001")
+        server.ready()
+        assert get(server) == "001"
+
+
+def kill_watcher(server):
+    """Kills the process that watches files."""
+    time.sleep(1.1)  # one that dies at once is not replaced
+    comm = {pid: Path(f"/proc/{pid}/comm").read_text() for pid in server.leftovers()}
+    (watcher,) = (pid for pid, name in comm.items() if "watcher" in name)
+    os.kill(watcher, signal.SIGKILL)
 
 
 def test_an_application_object_cannot_be_reloaded(tmp_path):

@@ -101,13 +101,14 @@ def test_runarctos_help_has_all_options_except_those_of_django(project):
 
 def test_runarctos_serves_what_django_does_without_wsgi_application(project):
     project.add_setting("WSGI_APPLICATION = None")
-    assert project.run("runarctos", "--check") == (0, "django.core.wsgi:get_wsgi_application() can be served\n")
+    status, said = project.run("runarctos", "--check")
+    assert status == 0 and said.startswith("django.core.wsgi:get_wsgi_application() can be served\n"), said
 
 
 @pytest.mark.parametrize(
     ("words", "setting", "answer"),
     [
-        (["--threads", "4"], "", "error: --threads: a worker runs one request at a time; raise --workers instead\n"),
+        (["--threads", "4", "--workers", "4"], "", "error: --threads: a worker runs one request at a time; raise --workers instead\n"),
         ([], "WSGI_APPLICATION = 'wsgi'", "WSGI_APPLICATION = 'wsgi' in the settings is no module with an attribute."),
         ([], "ROOT_URLCONF = 'nowhere'", "No module named 'nowhere'"),
     ],

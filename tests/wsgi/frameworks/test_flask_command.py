@@ -92,6 +92,6 @@ def test_a_command_of_a_project_serves_if_its_factory_can_be_imported(shop, name
     (shop / "manage.py").write_text(program if name == "shop" else SHOP + program)
     status, said = run_program(SCRIPTS / "python", "manage.py", "arctos", "--check", cwd=shop)
     if name == "shop":
-        assert (status, said) == (0, "arctos.contrib.flask:application() can be served\n")
+        assert status == 0 and said.startswith("arctos.contrib.flask:application() can be served\n"), said
     else:
         assert status == EXIT_USAGE and "cannot import the function create_app of this program" in said, said

@@ -24,9 +24,18 @@ class TakesOptions(BaseCommand):  # type: ignore[misc]
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Parses the command line."""
-        words = _command_line.with_switches(argv)
-        _, self.unknown = self.create_parser(words[0], words[1]).parse_known_args(words[2:])
-        super().run_from_argv([word for word in words if word not in self.unknown])
+        super().run_from_argv(_command_line.with_switches(argv))
+
+    def create_parser(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns a parser that keeps what it does not know."""
+        parser = super().create_parser(*args, **kwargs)
+
+        def parse_args(args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+            found, self.unknown = parser.parse_known_args(args, namespace)
+            return found
+
+        parser.parse_args = parse_args
+        return parser
 
 
 def add_options(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:

@@ -176,7 +176,9 @@ mod tests {
             // These are accepted only beside another option.
             let beside = match line.split(' ').next().unwrap() {
                 "pre-fork" => "preload = true",
-                "keyfile" | "ca-certs" => "certfile = '/etc/ssl/shop.pem'",
+                "keyfile" => "certfile = '/etc/ssl/shop.pem'",
+                "ca-certs" => "certfile = '/etc/ssl/shop.pem'\ncert-reqs = 'required'",
+                "cert-reqs" => "certfile = '/etc/ssl/shop.pem'\nca-certs = '/etc/ssl/clients.pem'",
                 _ => "",
             };
             assert_eq!(accepts(&format!("{line}\n{beside}\n")), Ok(()), "{line}");

@@ -3,7 +3,7 @@
 mod project;
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -62,7 +62,14 @@ impl InitCommand {
         }
         // O_EXCL also refuses a link that leads nowhere.
         let file = OpenOptions::new().write(true).create_new(true).open(&self.path);
-        let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+        let written = file.and_then(|mut file| {
+            let written = file.write_all(text.as_bytes());
+            if written.is_err() {
+                // A part of it would be read at the next start, and keep the next `arctos init` from writing all of it.
+                let _ = fs::remove_file(&self.path); // The first error is the one to report.
+            }
+            written
+        });
         match written {
             Ok(()) => Ok(self.said(found.as_ref(), directory)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

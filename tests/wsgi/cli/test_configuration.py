@@ -3,6 +3,7 @@
 import shutil
 import signal
 import subprocess
+import sys
 
 import pytest
 from support.server import APPS, EXIT_CONFIGURATION, EXIT_DONE, PATIENCE_S, run
@@ -51,6 +52,13 @@ def test_init_writes_a_file_with_which_arctos_serves(serve, tmp_path):
     status, _, error = run("init", cwd=tmp_path)
     assert status == EXIT_CONFIGURATION and "overwrites nothing" in error
     assert run("init", "-", cwd=tmp_path) == (EXIT_DONE, before, "")
+
+
+def test_init_leaves_no_part_of_a_file_that_it_cannot_write(tmp_path):
+    command = ["bash", "-c", 'ulimit -f 0; "$0" -m arctos init', sys.executable]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert ended.returncode == EXIT_CONFIGURATION and "cannot write arctos.toml: File too large" in ended.stderr, ended
+    assert not list(tmp_path.iterdir())
 
 
 # Calls the function of the script as bash does when somebody presses the tabulator.

@@ -1,6 +1,6 @@
 """The demonstration application of `scripts/serve`: plain WSGI, no dependency.
 
-Its page is an instrument: it sends requests to its own server, and shows what becomes of them while the visitor
+Its page is an instrument: it sends requests to its own server, and shows what happens to them while the visitor
 makes some of them slow, kills workers and deploys code. What the page asks of the server is in `control`. Below
 that it shows what the application is given, an upload, a streamed response and a file sent by the kernel; these
 work without JavaScript.

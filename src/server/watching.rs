@@ -64,7 +64,7 @@ pub(super) fn await_change(
 ) -> io::Result<Option<Config>> {
     let signals = Signals::install()?;
     let hint = "the server starts again when a file changes; press Ctrl-C to stop";
-    log.line(Level::Info, "reload.awaits_change", &[("hint", Value::Text(hint))]);
+    log.line(Level::Info, "reload.change_awaited", &[("hint", Value::Text(hint))]);
     let begun = Instant::now();
     loop {
         let is_replaced = replace_dead(watcher, begun.elapsed() > SHORT_LIFE, log)?;

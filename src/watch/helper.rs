@@ -38,7 +38,7 @@ pub fn run(plan: &WatchPlan, paths: BorrowedFd<'_>, messages: BorrowedFd<'_>) {
 }
 
 /// How changes are noticed at present.
-enum Eyes {
+enum Notifier {
     Inotify(Watches),
     Poll { next: Instant },
 }
@@ -47,7 +47,7 @@ struct Helper<'a> {
     plan: &'a WatchPlan,
     messages: BorrowedFd<'a>,
     targets: Targets,
-    eyes: Eyes,
+    notifier: Notifier,
     scan: Scan,
     debounce: Debounce,
     changed: BTreeSet<PathBuf>,
@@ -69,37 +69,37 @@ impl<'a> Helper<'a> {
             plan,
             messages,
             targets,
-            eyes: Eyes::Poll { next: Instant::now() + POLL_INTERVAL },
+            notifier: Notifier::Poll { next: Instant::now() + POLL_INTERVAL },
             scan: Scan::default(),
             debounce: Debounce::default(),
             changed: BTreeSet::new(),
             partial: Vec::new(),
             is_incomplete: false,
         };
-        helper.open_eyes();
+        helper.choose_notifier();
         helper.look_again();
         let late = helper.scan.modified_since(plan.started_at).map(Path::to_owned).collect();
         helper.note(late);
-        let engine = match helper.eyes {
-            Eyes::Inotify(_) => "inotify",
-            Eyes::Poll { .. } => "poll",
+        let engine = match helper.notifier {
+            Notifier::Inotify(_) => "inotify",
+            Notifier::Poll { .. } => "poll",
         };
         let directories = helper.scan.directories.len();
         helper.send(&Message::Watching { engine: engine.to_owned(), directories });
         helper
     }
 
-    fn open_eyes(&mut self) {
+    fn choose_notifier(&mut self) {
         let is_remote =
             self.plan.sources.iter().chain(&self.plan.extra).find(|path| is_remote(path));
         match (self.plan.engine, is_remote) {
             (ReloadEngine::Poll, _) => {}
             (ReloadEngine::Auto, Some(path)) => {
-                let reason = format!("{} is on a file system of another machine", path.display());
+                let reason = format!("{} is on a network file system", path.display());
                 self.send(&Message::Polling { reason });
             }
             (ReloadEngine::Auto, None) | (ReloadEngine::Inotify, _) => match Watches::new() {
-                Ok(watches) => self.eyes = Eyes::Inotify(watches),
+                Ok(watches) => self.notifier = Notifier::Inotify(watches),
                 Err(error) => self.poll_because(&error),
             },
         }
@@ -116,10 +116,12 @@ impl<'a> Helper<'a> {
             "inotify: {}{advice}",
             Errno::from_raw(error.raw_os_error().unwrap_or(0)).desc()
         );
-        if self.plan.engine == ReloadEngine::Inotify && matches!(self.eyes, Eyes::Inotify(_)) {
+        if self.plan.engine == ReloadEngine::Inotify
+            && matches!(self.notifier, Notifier::Inotify(_))
+        {
             return self.note_incomplete(reason);
         }
-        self.eyes = Eyes::Poll { next: Instant::now() + POLL_INTERVAL };
+        self.notifier = Notifier::Poll { next: Instant::now() + POLL_INTERVAL };
         self.send(&Message::Polling { reason });
     }
 
@@ -138,7 +140,7 @@ impl<'a> Helper<'a> {
             PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX)
         });
         let mut fds = vec![PollFd::new(paths, PollFlags::POLLIN)];
-        if let Eyes::Inotify(watches) = &self.eyes {
+        if let Notifier::Inotify(watches) = &self.notifier {
             fds.push(PollFd::new(watches.as_fd(), PollFlags::POLLIN));
         }
         match poll(&mut fds, timeout) {
@@ -159,9 +161,9 @@ impl<'a> Helper<'a> {
 
     fn deadline(&self) -> Option<Instant> {
         let missing = self.scan.is_missing_some.then(|| Instant::now() + MISSING_INTERVAL);
-        let poll = match &self.eyes {
-            Eyes::Inotify(_) => None,
-            Eyes::Poll { next } => Some(*next),
+        let poll = match &self.notifier {
+            Notifier::Inotify(_) => None,
+            Notifier::Poll { next } => Some(*next),
         };
         [missing, poll, self.debounce.deadline()].into_iter().flatten().min()
     }
@@ -169,10 +171,10 @@ impl<'a> Helper<'a> {
     /// Reads what has changed.
     fn notice(&mut self) {
         let now = Instant::now();
-        let changes = match &mut self.eyes {
-            Eyes::Poll { next } if *next > now => return,
-            Eyes::Poll { .. } => vec![Change::Directories],
-            Eyes::Inotify(watches) => watches.read(&self.scan.directories),
+        let changes = match &mut self.notifier {
+            Notifier::Poll { next } if *next > now => return,
+            Notifier::Poll { .. } => vec![Change::Directories],
+            Notifier::Inotify(watches) => watches.read(&self.scan.directories),
         };
         let mut is_structural = self.scan.is_missing_some;
         let mut changed = Vec::new();
@@ -186,7 +188,7 @@ impl<'a> Helper<'a> {
             changed.extend(self.look_again());
         }
         self.note(changed);
-        if let Eyes::Poll { next } = &mut self.eyes {
+        if let Notifier::Poll { next } = &mut self.notifier {
             // The end of a burst is looked for at shorter intervals.
             let is_idle = self.debounce == Debounce::Idle;
             *next = Instant::now() + if is_idle { POLL_INTERVAL } else { QUIET / 2 };
@@ -197,15 +199,15 @@ impl<'a> Helper<'a> {
     /// so that nothing is missed in between.
     fn look_again(&mut self) -> Vec<PathBuf> {
         let mut failed = None;
-        let eyes = &mut self.eyes;
+        let notifier = &mut self.notifier;
         let scan = Scan::read(&self.targets, |directory| {
-            if let Eyes::Inotify(watches) = eyes
+            if let Notifier::Inotify(watches) = notifier
                 && let Err(error) = watches.add(directory)
             {
                 failed.get_or_insert(error);
             }
         });
-        if let Eyes::Inotify(watches) = &mut self.eyes {
+        if let Notifier::Inotify(watches) = &mut self.notifier {
             watches.retain(|directory| scan.directories.contains_key(directory));
         }
         let changes = self.scan.changes(&scan).map(Path::to_owned).collect();

@@ -1,8 +1,8 @@
 """The command line of arctos inside the command of a framework: its options, and the start of the server.
 
 The framework parses the options of its command, which come from the table that `arctos --help` shows. Then
-`replace_process` becomes `python -m arctos`, as if that had been typed: the server can fork, reload and upgrade itself,
-because nothing of the framework has been imported there before.
+`replace_process` replaces the process with `python -m arctos`, as if that had been typed: the server can fork, reload
+and upgrade itself, because nothing of the framework has been imported there before.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ def command(application: str, arguments: Iterable[str], program: Sequence[str] =
 
 
 def replace_process(application: str, arguments: Iterable[str]) -> NoReturn:
-    """Becomes the server. The environment, the current directory and the pid stay, open files of Python do not."""
+    """Replaces this process with the server. The environment, the current directory and the process ID stay the same;
+    open files of Python are closed."""
     words = command(application, arguments)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:

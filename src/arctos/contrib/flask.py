@@ -129,7 +129,7 @@ def _is_local(arguments: list[str]) -> bool:
 
 
 def _serve(host: str | None, port: int | None, reload: bool | None, **options: Any) -> None:
-    """Becomes arctos with the application that `flask run` would serve."""
+    """Replaces this process with arctos, for the application that `flask run` would serve."""
     context = click.get_current_context()
     _leave(context.ensure_object(ScriptInfo))
     values: Mapping[str, Any] = {**options, "bind": [*_bind(host, port), *(options.get("bind") or ())]}

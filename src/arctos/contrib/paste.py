@@ -2,7 +2,7 @@
 
 | what is known | what happens |
 |---|---|
-| the file and the section of the application | this process becomes arctos, whose workers load the application |
+| the file and the section of the application | arctos replaces this process, and its workers load the application |
 | the same, under `pserve --reload` | arctos runs as a child, because the reloader watches this process |
 | only the application | this process forks the workers, which inherit the application |
 """

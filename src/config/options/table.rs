@@ -126,8 +126,8 @@ const BASE: &[OptionSpec] = {
             "Read options from this TOML file, each under its long name: `workers = 4`; in a \
              `pyproject.toml`, from the table `[tool.arctos]`. The command line and `ARCTOS_*` take \
              precedence; a list replaces the file's list. A reload reads the file again. A relative \
-             FILE starts in the directory that arctos was started in; paths inside the file start \
-             where those of all options do. `off` reads no file.",
+             FILE is relative to the directory in which arctos was started; paths inside the file are \
+             relative to `--chdir`, as those of all options are. `off` reads no file.",
         )
         .letter('c')
         .derived("off|FILE", "`arctos.toml`, else `pyproject.toml`, if found in the current directory"),

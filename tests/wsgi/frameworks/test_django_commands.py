@@ -109,7 +109,7 @@ def test_runarctos_serves_what_django_does_without_wsgi_application(project):
     ("words", "setting", "answer"),
     [
         (["--threads", "4", "--workers", "4"], "", "error: --threads: a worker runs one request at a time; raise --workers instead\n"),
-        ([], "WSGI_APPLICATION = 'wsgi'", "WSGI_APPLICATION = 'wsgi' in the settings is no module with an attribute."),
+        ([], "WSGI_APPLICATION = 'wsgi'", "WSGI_APPLICATION = 'wsgi' in the settings does not name a module and an attribute."),
         ([], "ROOT_URLCONF = 'nowhere'", "No module named 'nowhere'"),
     ],
 )

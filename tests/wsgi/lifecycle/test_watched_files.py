@@ -20,7 +20,7 @@ RELOAD_DONE = "reload.done"
 RELOAD_FAILED = "reload.failed"
 WATCHING = "reload.watching"  # engine, directories
 POLLING = "reload.polling"  # reason
-AWAITS_CHANGE = "reload.awaits_change"
+CHANGE_AWAITED = "reload.change_awaited"
 WATCHER_DIED = "reload.watcher_died"  # status, restarted
 
 GOOD = """
@@ -255,9 +255,9 @@ def test_files_are_polled_where_the_kernel_has_no_watches_left(project):
 def test_a_start_with_broken_code_waits_for_a_change(project):
     project.write("shop.py", "def app(:\n")
     with project.starting() as server:
-        server.wait_for(AWAITS_CHANGE)
+        server.wait_for(CHANGE_AWAITED)
         project.write("shop.py", "import no_such_module\n")
-        server.wait_for(AWAITS_CHANGE, count=2)
+        server.wait_for(CHANGE_AWAITED, count=2)
         project.good("001")
         server.ready()
         assert get(server) == "001"
@@ -266,7 +266,7 @@ def test_a_start_with_broken_code_waits_for_a_change(project):
 def test_ctrl_c_ends_a_server_that_waits_for_a_change(project):
     project.write("shop.py", "def app(:\n")
     with project.starting() as server:
-        server.wait_for(AWAITS_CHANGE)
+        server.wait_for(CHANGE_AWAITED)
         server.send(signal.SIGINT)
         assert server.wait() == EXIT_DONE
 

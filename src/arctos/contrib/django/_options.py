@@ -59,7 +59,7 @@ def add_options(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) 
 
 
 def replace_process(application: str, arguments: list[str]) -> None:
-    """Becomes the server, which finds the same modules as manage.py.
+    """Replaces this process with the server, which finds the same modules as manage.py.
 
     Raises CommandError if the interpreter cannot be started again.
     """

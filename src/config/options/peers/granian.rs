@@ -147,7 +147,7 @@ pub(super) const SETTINGS: &[PeerSetting] = &[
     always(
         "reload-ignore-worker-failure",
         "--reload-ignore-worker-failure --no-reload-ignore-worker-failure",
-        "broken code is shown in the log, and the code that works keeps serving",
+        "broken code is shown in the log, and the old code keeps serving",
     )
     .switch(),
     same("process-name", "--process-name", S::Name),

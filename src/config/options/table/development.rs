@@ -11,7 +11,7 @@ pub(super) const ROWS: &[OptionSpec] = &[
         T::Development,
         "reload",
         "Reload when a Python file of the application changes. Broken code is shown in the log, and \
-         the code that works keeps serving. For development: there is one worker unless \
+         the old code keeps serving. For development: there is one worker unless \
          `--workers` is given, and new code serves without a probation.",
     )
     .switch(),

@@ -12,7 +12,7 @@ from ...._command_line import arguments_of
 
 
 class Command(_options.TakesOptions):
-    """Becomes `python -m arctos` with the application of `settings.WSGI_APPLICATION`."""
+    """Replaces this process with `python -m arctos` for the application of `settings.WSGI_APPLICATION`."""
 
     help = (
         "Serves settings.WSGI_APPLICATION with arctos, a server for production. It takes the options of arctos, which "
@@ -25,7 +25,7 @@ class Command(_options.TakesOptions):
         _options.add_options(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Becomes the server."""
+        """Replaces this process with the server."""
         if options["addrport"]:
             options["bind"] = [options["addrport"], *(options["bind"] or [])]
         _options.replace_process(application(), [*arguments_of(options), *self.unknown])
@@ -42,7 +42,7 @@ def application() -> str:
     module, dot, attribute = str(path).rpartition(".")
     if not module:
         raise CommandError(
-            f"WSGI_APPLICATION = {path!r} in the settings is no module with an attribute. "
+            f"WSGI_APPLICATION = {path!r} in the settings does not name a module and an attribute. "
             "Name the module and the variable in it, such as 'mysite.wsgi.application'."
         )
     return f"{module}:{attribute}"

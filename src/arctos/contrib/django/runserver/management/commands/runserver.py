@@ -66,7 +66,7 @@ class Command(_options.TakesOptions, Base):  # type: ignore[misc]
         _options.add_options(parser, without=("bind", "reload"))
 
     def run(self, **options: Any) -> None:
-        """Becomes the server, or serves in this process with `--noreload`."""
+        """Replaces this process with the server, or serves in it with `--noreload`."""
         if not options["use_reloader"]:
             return self._serve_here(**options)
         _development.leave(options, {name: getattr(self, name) for name in ADDRESS})

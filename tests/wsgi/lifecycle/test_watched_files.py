@@ -285,7 +285,7 @@ def test_a_watcher_that_dies_is_replaced_and_nothing_is_missed(serve, project):
 def test_a_watcher_that_dies_while_the_server_waits_is_replaced(project):
     project.write("shop.py", "def app(:\n")
     with project.starting() as server:
-        server.wait_for(AWAITS_CHANGE)
+        server.wait_for(CHANGE_AWAITED)
         kill_watcher(server)
         assert server.wait_for(WATCHER_DIED).pairs["restarted"] == "yes"
         project.good("001")

@@ -111,6 +111,17 @@ fn drain_delay_auto_is_5s_in_kubernetes_and_at_most_half_of_the_stop() {
 }
 
 #[test]
+fn nobody_waits_long_for_requests_under_development() {
+    let patience = |options: &[_]| resolved(options, &[]).unwrap().patience;
+    let (production, development) = (patience(&[]), patience(&[(Setting::Reload, "on")]));
+    assert_eq!(production.quick, Duration::from_secs(2));
+    assert_eq!(development.quick, Duration::from_millis(500));
+    assert_eq!(development.graceful, Duration::from_secs(3));
+    let longer = [(Setting::Reload, "on"), (Setting::GracefulTimeout, "9")];
+    assert_eq!(patience(&longer).graceful, Duration::from_secs(9));
+}
+
+#[test]
 fn the_current_user_is_found_by_name_and_by_number() {
     let me = User::from_uid(Uid::effective()).unwrap().unwrap();
     for text in [me.name.clone(), me.uid.to_string()] {

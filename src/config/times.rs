@@ -25,6 +25,8 @@ const KUBERNETES_DRAIN: Duration = Duration::from_secs(5);
 const QUICK: Duration = Duration::from_secs(2);
 /// The default of `--graceful-timeout` with `--reload`. A stream of events to a browser must not delay the next reload.
 const DEVELOPMENT_GRACE: Duration = Duration::from_secs(3);
+/// The time limit of a quick stop with `--reload`: for a developer, Ctrl-C ends the server at once.
+const DEVELOPMENT_QUICK: Duration = Duration::from_millis(500);
 
 pub(super) fn patience(
     reader: &mut Reader<'_>,
@@ -39,7 +41,8 @@ pub(super) fn patience(
     reader.note(Setting::GracefulTimeout, TIME.show(&graceful), origin);
     let drain_delay = drain_delay(reader, environment, graceful)?;
     let boot = reader.one(Setting::BootTimeout, TIME)?;
-    Ok(Patience { reaction, boot, graceful, drain_delay, quick: QUICK })
+    let quick = if is_development { DEVELOPMENT_QUICK } else { QUICK };
+    Ok(Patience { reaction, boot, graceful, drain_delay, quick })
 }
 
 fn drain_delay(

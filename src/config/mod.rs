@@ -54,6 +54,7 @@ pub use development::{ReloadEngine, Watching};
 pub use error::{AppNameError, ConfigError};
 pub use file_error::FileError;
 pub use hints::Hint;
+pub(crate) use origin::Printable;
 pub use origin::{FileLine, Given, Origin};
 pub use place::Reason;
 pub use reader::Effective;

@@ -95,7 +95,7 @@ pub(super) fn source_of(setting: Setting, origin: &Origin, text: &str) -> String
 
 /// Text from outside in a message: control characters are escaped, so that none of them controls the terminal that
 /// shows the message or begins another line.
-pub(super) struct Printable<'a>(pub(super) &'a str);
+pub(crate) struct Printable<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

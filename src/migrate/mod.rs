@@ -35,7 +35,7 @@ use arctos_worker::shared::log::ErrorText;
 
 use crate::config::options::Setting;
 use crate::config::options::peers::Peer;
-use crate::config::{ConfigError, Source};
+use crate::config::{ConfigError, Printable, Source};
 use crate::system::environment::Environment;
 
 use draft::{Draft, Note};
@@ -65,7 +65,7 @@ pub struct Migration {
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// A file cannot be read.
-    #[error("cannot read {path}: {}", ErrorText(.error))]
+    #[error("cannot read {}: {}", Printable(.path), ErrorText(.error))]
     Unreadable {
         /// The file.
         path: String,
@@ -73,7 +73,7 @@ pub enum MigrateError {
         error: io::Error,
     },
     /// A file or a command line cannot be understood; the message says why.
-    #[error("{0}")]
+    #[error("{}", Printable(.0))]
     Wrong(String),
 }
 

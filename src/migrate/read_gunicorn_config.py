@@ -4,15 +4,21 @@ This runs in a process of its own: `python -c`, with the file, the names of guni
 as arguments. What the file prints goes nowhere, so that it cannot be mistaken for the answer.
 """
 
-import ast
-import importlib
-import importlib.util
-import inspect
-import json
-import os
-import signal
 import sys
-import traceback
+
+search_path = sys.path[:]
+sys.path[:] = filter(None, search_path)  # files of the current directory may be named as modules of the standard library
+
+import ast  # noqa: E402
+import importlib  # noqa: E402
+import importlib.util  # noqa: E402
+import inspect  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import signal  # noqa: E402
+import traceback  # noqa: E402
+
+sys.path[:] = search_path
 
 MAX_TEXT = 10_000
 

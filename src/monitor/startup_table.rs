@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::config::options::Setting;
-use crate::config::{Config, Origin};
+use crate::config::{Config, Origin, Printable};
 
 /// What the table shows besides the configuration.
 pub(super) struct Facts {
@@ -52,7 +52,8 @@ pub(super) fn table(config: &Config, facts: &Facts) -> String {
         rows.push(("Reload", "when a file changes".to_owned(), engine));
     }
     for (_, value, reason) in &mut rows {
-        (*value, *reason) = (plain(value), plain(reason));
+        // A path may contain sequences that a terminal obeys.
+        (*value, *reason) = (Printable(value).to_string(), Printable(reason).to_string());
     }
     let width = |of: fn(&(&str, String, String)) -> usize| rows.iter().map(of).max().unwrap_or(0);
     let (names, values) = (width(|row| row.0.len()), width(|row| row.1.chars().count()).min(40));
@@ -70,11 +71,6 @@ pub(super) fn table(config: &Config, facts: &Facts) -> String {
     }
     text.push_str("\n  Press Ctrl-C to stop.\n\n");
     text
-}
-
-/// A value on one line. A path may contain sequences that a terminal obeys.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// Why a setting has its value; empty for an ordinary default.
@@ -130,7 +126,7 @@ mod tests {
                 memory: None,
                 is_colored,
             };
-            assert!(table(&config, &facts).contains("  unix:/run/?]0;title??"));
+            assert!(table(&config, &facts).contains(r"  unix:/run/\u{1b}]0;title\u{7}\n"));
         }
     }
 }

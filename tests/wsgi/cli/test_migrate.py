@@ -288,6 +288,19 @@ def test_a_file_that_cannot_be_read_exits_with_1(name, tmp_path):
     assert error.startswith("error: gunicorn.conf.py") and reason in error, error
 
 
+def test_files_beside_the_configuration_are_not_taken_for_the_standard_library(tmp_path):
+    shadows = {f"{name}.py": "raise RuntimeError('imported')" for name in ("ast", "inspect", "json", "signal")}
+    files = {**shadows, "own.py": "WORKERS = 3", "gunicorn.conf.py": "import own\nworkers = own.WORKERS\n"}
+    status, out, error = migrate(tmp_path, "gunicorn", "gunicorn.conf.py", files=files)
+    assert status == EXIT_DONE and "\nworkers = 3\n" in out, error
+
+
+def test_an_error_of_the_file_cannot_command_the_terminal(tmp_path):
+    files = {"gunicorn.conf.py": "raise ValueError('\\x1b]0;title\\x07\\n')"}
+    status, _, error = migrate(tmp_path, "gunicorn", "gunicorn.conf.py", files=files)
+    assert status == EXIT_CONFIGURATION and "\x1b" not in error and error.count("\n") == 1, error
+
+
 def test_a_file_that_does_not_exist_is_named(tmp_path):
     for arguments in (["gunicorn", "none.py"], ["gunicorn", "-c", "none.py", "shop"], ["uwsgi", "none.ini"]):
         status, out, error = migrate(tmp_path, *arguments)

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::num::NonZeroU16;
+use std::path::PathBuf;
 
 use arctos_worker::shared::identity::SlotId;
 use clap::builder::ValueParser;
@@ -11,6 +12,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::{Invocation, UsageError};
 use crate::admin::verb::{StopMode, Verb};
 use crate::client::ctl::CtlCommand;
+use crate::config::Source;
+use crate::config::options::Setting;
 use crate::config::value::{Kind, Whole};
 use crate::system::address::BindAddress;
 use crate::system::environment::Environment;
@@ -147,7 +150,8 @@ pub(super) fn parse(
     Ok(Invocation::Ctl(CtlCommand { verb, is_json, server }))
 }
 
-/// Returns the address of the server: that of `--admin`, else the first of `ARCTOS_ADMIN_BIND`.
+/// Returns the address of the server: that of `--admin`, else the first of `ARCTOS_ADMIN_BIND`, else the first that the
+/// configuration file has, which is found as by the server.
 pub(super) fn server(
     matches: &ArgMatches,
     environment: &Environment,
@@ -156,8 +160,23 @@ pub(super) fn server(
         return address("--admin", &given.to_string_lossy());
     }
     let binds = environment.text(VARIABLE).unwrap_or_default();
-    let first = binds.split(',').map(str::trim).find(|bind| !bind.is_empty());
-    address(VARIABLE, first.ok_or(UsageError::NoAdmin)?)
+    match binds.split(',').map(str::trim).find(|bind| !bind.is_empty()) {
+        Some(first) => address(VARIABLE, first),
+        None => in_file(&Source::of_command_line([], environment.clone())?),
+    }
+}
+
+/// Returns the first address of the admin socket in the configuration file.
+fn in_file(source: &Source) -> Result<BindAddress, UsageError> {
+    let given = source.given()?;
+    let binds = given.get(&Setting::AdminBind).ok_or(UsageError::NoAdmin)?;
+    let first = binds.values.first().ok_or(UsageError::NoAdmin)?.to_string_lossy();
+    let found = address(&format!("{}: admin-bind", binds.origin), &first)?;
+    let BindAddress::Unix(path) = found else { return Ok(found) };
+    // The server is in this directory when it opens the socket.
+    let directory = given.get(&Setting::Chdir).and_then(|chdir| chdir.values.last());
+    let directory = directory.map_or_else(Default::default, PathBuf::from);
+    Ok(BindAddress::Unix(directory.join(path)))
 }
 
 /// The option that names the server.
@@ -167,7 +186,7 @@ pub(super) fn admin() -> Arg {
         .value_name("ADDRESS")
         .help(
             "Address of the server's admin socket, as in its --admin-bind: HOST:PORT or unix:/path \
-             [default: the first of $ARCTOS_ADMIN_BIND]",
+             [default: the first of $ARCTOS_ADMIN_BIND, or of admin-bind in arctos.toml]",
         )
         .value_parser(ValueParser::os_string())
 }
@@ -229,9 +248,11 @@ fn number(matches: &ArgMatches, verb: &str, name: &str, min: u64) -> Result<u16,
     })
 }
 
-fn address(origin: &'static str, text: &str) -> Result<BindAddress, UsageError> {
-    let wrong =
-        |expected: String| UsageError::AdminAddress { origin, value: text.to_owned(), expected };
+fn address(origin: &str, text: &str) -> Result<BindAddress, UsageError> {
+    let wrong = |expected: String| {
+        let (origin, value) = (origin.to_owned(), text.to_owned());
+        UsageError::AdminAddress { origin, value, expected }
+    };
     match text.parse() {
         Ok(BindAddress::Fd(_)) => Err(wrong("HOST:PORT or unix:/path".to_owned())),
         Ok(address) => Ok(address),

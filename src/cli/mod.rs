@@ -107,14 +107,15 @@ pub enum UsageError {
     /// `arctos ctl` or `arctos top` is not told which server to connect to.
     #[error(
         "no server to connect to: give --admin ADDRESS with the address of the server's --admin-bind, \
-         or set ARCTOS_ADMIN_BIND\n\n  arctos ctl metrics --admin unix:/run/shop-admin.sock"
+         set ARCTOS_ADMIN_BIND, or run this where an arctos.toml has admin-bind\n\n  \
+         arctos ctl status --admin unix:/run/shop-admin.sock"
     )]
     NoAdmin,
     /// The address of the server for `arctos ctl` or `arctos top` is wrong.
     #[error("{origin} '{value}': expected {expected}")]
     AdminAddress {
-        /// The option or the variable.
-        origin: &'static str,
+        /// The option, the variable or the line of the file.
+        origin: String,
         /// Its value.
         value: String,
         /// What would have been accepted.

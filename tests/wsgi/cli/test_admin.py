@@ -185,6 +185,20 @@ def test_ctl_metrics_shows_a_table(serve, path):
         assert re.fullmatch(r"[0-9.]+(us|ms|s)", found["request.duration p99"][0])
 
 
+@pytest.mark.parametrize("name", ["arctos.toml", "pyproject.toml"])
+def test_ctl_finds_the_address_in_the_file_of_its_directory(serve, path, tmp_path, name):
+    serve("plain:app", "--admin-bind", f"unix:{path}")
+    table = "[tool.arctos]\n" if name == "pyproject.toml" else ""
+    (tmp_path / name).write_text(f'{table}admin-bind = ["unix:{path}", "127.0.0.1:1"]\n')
+    assert run("ctl", "ready", cwd=tmp_path)[0] == 0
+    folder, socket_name = os.path.split(path)
+    (tmp_path / name).write_text(f'{table}chdir = "{folder}"\nadmin-bind = "unix:{socket_name}"\n')
+    assert run("ctl", "ready", cwd=tmp_path)[0] == 0
+    (tmp_path / name).write_text(f'{table}\nadmin-bind = "::1"\n')
+    status, _, said = run("ctl", "ready", cwd=tmp_path)
+    assert status == EXIT_USAGE and f"{name}:" in said and "admin-bind '::1': expected brackets" in said
+
+
 def test_ctl_names_the_server_that_it_cannot_reach(path):
     status, output, said = run("ctl", "metrics", "--admin", f"unix:{path}")
     assert (status, output) == (EXIT_UNREACHABLE, "")

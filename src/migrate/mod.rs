@@ -85,6 +85,7 @@ struct Input {
     command: CommandLine,
     directory: Option<PathBuf>,
     is_unit: bool,
+    is_image: bool,
     is_socket_activated: bool,
 }
 
@@ -128,6 +129,13 @@ pub fn run(
     let frame = frame(command, &input, &read);
     if input.is_unit {
         read.draft.remarks.push(unit(&frame.program));
+    }
+    if input.is_image {
+        read.draft.remarks.push(image(&frame.program));
+    }
+    let is_file = input.file.is_some() || input.is_unit || input.is_image;
+    if is_file && !read.draft.has(Setting::AdminBind) {
+        read.draft.remarks.push(control());
     }
     let summary = summary(peer, &read.draft);
     Ok(Migration { text: render::toml(&read.draft, &frame), summary })
@@ -187,6 +195,7 @@ fn input(peer: Peer, given: &[String]) -> Result<Input, MigrateError> {
             command: found.command,
             directory,
             is_unit: found.is_unit,
+            is_image: name.contains("Dockerfile"),
             is_socket_activated: found.is_socket_activated,
         });
     }
@@ -483,5 +492,29 @@ fn unit(program: &str) -> Vec<String> {
         format!("  ExecStart={program} --config arctos.toml"),
         "  ExecReload=/bin/kill -HUP $MAINPID".to_owned(),
         "  KillMode=mixed".to_owned(),
+        "With admin-bind set, a reload can also report whether the new code serves:".to_owned(),
+        format!("  ExecReload={program} ctl reload --wait"),
+    ]
+}
+
+/// What to change in a Dockerfile.
+fn image(program: &str) -> Vec<String> {
+    let words = program.split_whitespace().chain(["--config", "arctos.toml"]);
+    let words: Vec<String> = words.map(|word| format!("{word:?}")).collect();
+    vec![
+        "In the image (see arctos help install), install arctos in place of the other server, and:"
+            .to_owned(),
+        format!("  CMD [{}]", words.join(", ")),
+        "Docker waits 10 s for a stop; docker run --stop-timeout 30 gives requests time to finish."
+            .to_owned(),
+    ]
+}
+
+/// How to watch and control the server, if the settings of the other server say nothing about it.
+fn control() -> Vec<String> {
+    vec![
+        "To use arctos ctl and arctos top, and to scrape /metrics, add to arctos.toml:".to_owned(),
+        "  admin-bind = \"unix:/run/shop/admin.sock\"   # in a directory of the server's user"
+            .to_owned(),
     ]
 }

@@ -130,7 +130,7 @@ CORPUS = {
         {"mysite.service": UNIT},
         ['app = "mysite.wsgi:application"', "workers = 3", 'timeout = "45s"', "GUNICORN_CMD_ARGS is set",
          'forwarded-allow-ips = ["127.0.0.1", "::1", "unix"]', "ExecStart=/srv/mysite/.venv/bin/arctos --config",
-         "DJANGO_SETTINGS_MODULE"],
+         "ExecReload=/srv/mysite/.venv/bin/arctos ctl reload --wait", '#   admin-bind = "unix:', "DJANGO_SETTINGS_MODULE"],
     ),
     "cookiecutter-django": (
         ["gunicorn", "start.sh"],
@@ -140,7 +140,8 @@ CORPUS = {
     "a Dockerfile for Cloud Run": (
         ["gunicorn", "Dockerfile"],
         {"Dockerfile": CLOUD_RUN},
-        ['app = "main:app"', "whenever PORT is set", "workers = 8", "1 * 8 = 8", 'timeout = "0"'],
+        ['app = "main:app"', "whenever PORT is set", "workers = 8", "1 * 8 = 8", 'timeout = "0"',
+         '#   CMD ["arctos", "--config", "arctos.toml"]', '#   admin-bind = "unix:'],
     ),
     "uvicorn's worker": (
         ["gunicorn", DOCKER_ARRAY],

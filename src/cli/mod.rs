@@ -1,4 +1,4 @@
-//! The command line: `arctos [OPTIONS] MODULE:ATTR`, or a word such as `ctl`, `migrate` or `help` in its place, parsed to
+//! The command line: `arctos [OPTIONS] [MODULE:ATTR]`, or a word such as `ctl`, `migrate` or `help` in its place, parsed to
 //! an [`Invocation`].
 //!
 //! clap checks the syntax; [`crate::config`] reads the values, so that a wrong value is refused in the same words
@@ -70,7 +70,7 @@ pub enum UsageError {
     },
     /// MODULE:ATTR is missing.
     #[error(
-        "no application to serve\n\n  Usage: arctos [OPTIONS] MODULE:ATTR\n\n  \
+        "no application to serve\n\n  Usage: arctos [OPTIONS] [MODULE:ATTR]\n\n  \
          arctos shop.wsgi:application   serves `application` of the module shop.wsgi\n  \
          arctos 'shop:create_app()'     serves what the function returns\n\n\
          It can also be given as app in arctos.toml, or in ARCTOS_APP. For more, try --help."
@@ -204,8 +204,9 @@ const CHECK: &str = "check";
 const PRINT_CONFIG: &str = "print-config";
 const ABOUT: &str = "Serve a WSGI application with prefork workers.";
 const VARIABLES: &str = "Every option except those under 'Instead of serving' can also be set in \
-    the environment: --graceful-timeout as ARCTOS_GRACEFUL_TIMEOUT, MODULE:ATTR as ARCTOS_APP. \
-    The command line takes precedence. \
+    the environment, --graceful-timeout as ARCTOS_GRACEFUL_TIMEOUT and MODULE:ATTR as ARCTOS_APP, and \
+    in arctos.toml, as graceful-timeout and app. The command line takes precedence over the environment, \
+    and the environment over the file. \
     A TIME is in seconds or has a unit (500ms, 30s, 2m); a SIZE is in bytes or has a unit (64K, 1M, 1G).\n\n\
     arctos help lists the topics of the guide.";
 
@@ -247,7 +248,7 @@ fn described() -> Command {
         .about(ABOUT)
         .after_help(VARIABLES)
         .override_usage(
-            "arctos [OPTIONS] MODULE:ATTR\n       arctos ctl VERB [--admin ADDRESS]\n       \
+            "arctos [OPTIONS] [MODULE:ATTR]\n       arctos ctl VERB [--admin ADDRESS]\n       \
              arctos top [--admin ADDRESS]\n       arctos init [PATH]\n       \
              arctos migrate SERVER CONFIGURATION\n       arctos help [TOPIC]\n       \
              arctos completions SHELL\n       arctos man",

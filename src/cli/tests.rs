@@ -457,7 +457,7 @@ fn an_option_that_exists_has_no_advice() {
 fn help_and_version_are_shown_with_zero() {
     for (line, part) in [
         ("--help", "--graceful-timeout <TIME>"),
-        ("-h", "Usage: arctos [OPTIONS] MODULE:ATTR"),
+        ("-h", "Usage: arctos [OPTIONS] [MODULE:ATTR]"),
         ("--version", concat!("arctos ", env!("CARGO_PKG_VERSION"))),
         ("-v", "arctos "),
     ] {

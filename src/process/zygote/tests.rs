@@ -1,9 +1,10 @@
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command};
 
 use arctos_worker::shared::socket_name::SocketName;
 use arctos_worker::worker_init::{Owner, WorkerExit};
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
 use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::Side;
@@ -75,6 +76,13 @@ impl Fixture {
             Ok(length) => SpawnRequest::decode(&packet[..length]),
             Err(_) => None,
         }
+    }
+
+    /// Ends the zygote's side of the socket. Closing it would not suffice: a child that another test is about to execute may
+    /// hold it, too.
+    fn hang_up(&mut self) {
+        let its = self.its.take().unwrap();
+        shutdown(its.as_raw_fd(), Shutdown::Both).unwrap();
     }
 
     fn is_killed(&mut self) -> bool {
@@ -157,7 +165,7 @@ fn the_end_of_its_socket_fails_all_orders_and_kills_the_zygote() {
     let mut fixture = Fixture::ready();
     fixture.order(0);
     fixture.order(1);
-    fixture.its = None;
+    fixture.hang_up();
     let events = fixture.zygote.receive(&our_child, fixture.start);
     assert_eq!(events, [not_started(0, SpawnFailure::Gone), not_started(1, SpawnFailure::Gone)]);
     assert!(fixture.zygote.poll_fd().is_none() && !fixture.zygote.accepts_orders());
@@ -373,7 +381,7 @@ fn an_answer_to_an_unknown_order_is_a_violation() {
 #[test]
 fn a_zygote_that_closed_its_socket_is_killed() {
     let mut fixture = Fixture::ready();
-    fixture.its = None; // The application has closed the socket, and the process lives on.
+    fixture.hang_up(); // The application has closed the socket, and the process lives on.
     let failed =
         ZygoteEvent::SpawnFailed { slot: SlotId(0), side: Side::A, cause: SpawnFailure::Gone };
     assert_eq!(fixture.order(0), [failed]);

@@ -78,6 +78,13 @@ impl Draft {
         planned.comments.push(comment);
     }
 
+    /// Whether the server listens at the path of a unix socket.
+    pub(super) fn binds_unix_path(&self) -> bool {
+        self.planned
+            .get(&Setting::Bind)
+            .is_some_and(|binds| binds.values.iter().any(|bind| bind.starts_with("unix:/")))
+    }
+
     /// Returns whether an option has a value, proposed or not.
     pub(super) fn has(&self, setting: Setting) -> bool {
         self.planned.contains_key(&setting)

@@ -302,6 +302,13 @@ impl Gunicorn<'_> {
         self.draft.same += 1;
     }
 
+    /// Whether gunicorn's umask, which is 0 by default, leaves the permission to write to others.
+    fn opens_sockets_to_all(&self) -> bool {
+        let mask = self.draft.planned.get(&Setting::Umask).and_then(|mask| mask.values.first());
+        let mask = mask.and_then(|mask| u32::from_str_radix(mask, 8).ok());
+        mask.unwrap_or(0) & 0o002 == 0
+    }
+
     fn log_level(&mut self, text: &str) {
         let level = match text.to_ascii_lowercase().as_str() {
             "warn" => "warning".to_owned(),
@@ -478,6 +485,13 @@ impl Gunicorn<'_> {
                 "timeout",
                 "gunicorn does not limit requests with this kind of worker, arctos limits each to 30 s: write timeout = 0 \
                  for no limit, or timeout-for for some paths",
+            );
+        }
+        if self.draft.binds_unix_path() && self.opens_sockets_to_all() {
+            self.draft.differs(
+                "umask",
+                "gunicorn lets everybody connect to a unix socket, unless its umask forbids it; unix-socket-mode is 0660, \
+                 so the proxy has to be in the socket's group, or set it to \"0666\"",
             );
         }
         if self.draft.has(Setting::MaxRequests) && !self.draft.has(Setting::MaxRequestsJitter) {

@@ -423,11 +423,7 @@ impl Uwsgi<'_> {
         if !self.draft.has(Setting::GracefulTimeout) {
             self.draft.differs("reload-mercy", "60 s in uWSGI; graceful-timeout is 25 s");
         }
-        let has_unix_socket =
-            self.draft.planned.get(&Setting::Bind).is_some_and(|binds| {
-                binds.values.iter().any(|address| address.starts_with("unix:/"))
-            });
-        if has_unix_socket && !self.draft.has(Setting::UnixSocketMode) {
+        if self.draft.binds_unix_path() && !self.draft.has(Setting::UnixSocketMode) {
             self.draft.differs(
                 "chmod-socket",
                 "uWSGI leaves the mode to the umask; unix-socket-mode is 0660, so the proxy has to be in the socket's group",

@@ -11,6 +11,17 @@ fn values(draft: &Draft, setting: Setting) -> Vec<&str> {
 }
 
 #[test]
+fn a_unix_socket_that_everybody_could_use_is_a_difference() {
+    let is_noted = |lines: &[(&str, &str)]| {
+        drafted(lines).defaults.iter().any(|note| note.text.contains("0660"))
+    };
+    assert!(is_noted(&[("bind", "unix:/run/shop.sock")]));
+    assert!(is_noted(&[("bind", "unix:/run/shop.sock"), ("umask", "0")]));
+    assert!(!is_noted(&[("bind", "unix:/run/shop.sock"), ("umask", "0o27")]));
+    assert!(!is_noted(&[("bind", "0.0.0.0:80")]));
+}
+
+#[test]
 fn addresses_get_the_notation_of_arctos() {
     for (gunicorn, arctos) in [
         ("127.0.0.1", "127.0.0.1:8000"),

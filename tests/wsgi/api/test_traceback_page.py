@@ -123,7 +123,7 @@ def test_a_client_that_does_not_want_html_gets_text(server):
     assert text.startswith("Traceback (most recent call last)") and text.endswith("RuntimeError: it has a cause\n")
 
 
-def test_a_failure_before_the_first_item_has_a_page_and_a_later_one_ends_abruptly(server):
+def test_a_failure_has_a_page_until_the_response_has_begun(server):
     status, _, page = get(server, "/first-item")
     assert status == 500 and "KeyError" in page
     with pytest.raises(http.client.IncompleteRead):

@@ -289,7 +289,7 @@ def test_a_file_that_cannot_be_read_exits_with_1(name, tmp_path):
     assert error.startswith("error: gunicorn.conf.py") and reason in error, error
 
 
-def test_files_beside_the_configuration_are_not_taken_for_the_standard_library(tmp_path):
+def test_files_beside_the_configuration_do_not_replace_the_library(tmp_path):
     shadows = {f"{name}.py": "raise RuntimeError('imported')" for name in ("ast", "inspect", "json", "signal")}
     files = {**shadows, "own.py": "WORKERS = 3", "gunicorn.conf.py": "import own\nworkers = own.WORKERS\n"}
     status, out, error = migrate(tmp_path, "gunicorn", "gunicorn.conf.py", files=files)

@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from contextlib import ExitStack
 
 from support.server import APPS, SERVER_STOPPING, WORKER_DIED
 from support.wire import Wire
@@ -24,6 +25,7 @@ class Closes:
         os.write(2, b"CLOSED\\n")
 
 def app(environ, start_response):
+    environ["wsgi.errors"].write("runs " + environ["PATH_INFO"] + "\\n")
     query = {name: values[0] for name, values in parse_qs(environ["QUERY_STRING"]).items()}
     if gate := query.get("gate"):
         open(gate).read()
@@ -42,17 +44,26 @@ def test_a_worker_is_not_killed_for_the_time_the_application_takes(serve, tmp_pa
     exit hook of 1.5 s after a request of more than 10 s. The times exceed the 10 s that an event loop may stall."""
     (tmp_path / "busy.py").write_text(BUSY)
     server = serve("busy:app", "--pythonpath", tmp_path, "--worker-exit", "busy:leaves", workers=3, cwd=APPS)
-    address = ("127.0.0.1", server.port)
 
     def ask(wire, target, *fields):
         assert wire.get(target, *fields).response().status == 200
 
-    with Wire(address) as closing, Wire(address) as kept, Wire(address) as last:
-        for wire in (closing, kept, last):
+    with ExitStack() as wires:
+
+        def connect():
+            wire = wires.enter_context(Wire(("127.0.0.1", server.port)))
             wire.socket.settimeout(60)
+            return wire
+
+        # Each connects when the worker before is busy, so that an idle worker accepts it. Two of the requests in one worker
+        # would take so long together that the first of all exceeded its time limit.
+        last = connect()
         last.get(f"/last?gate={gate.path}", "Connection: close")
-        threads = [threading.Thread(target=ask, args=(closing, "/closes?s=11"), daemon=True)]
+        server.wait_for("wsgi.errors", text="runs /last")
+        threads = [threading.Thread(target=ask, args=(connect(), "/closes?s=11"), daemon=True)]
         threads[0].start()
+        server.wait_for("wsgi.errors", text="runs /closes")
+        kept = connect()
         ask(kept, "/kept?s=10.5")
         time.sleep(0.6)  # the event loop is idle meanwhile
         ask(kept, "/kept?s=3")

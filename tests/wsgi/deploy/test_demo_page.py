@@ -96,10 +96,23 @@ class Page:
         self.browser.wait("new RegExp(arguments[0]).test(document.querySelector('#events').textContent)", pattern)
         return re.search(pattern, self.browser.text("#events"))
 
-    def wait_for_worker(self, condition):
-        """Waits for a card for which this JavaScript holds, and returns the selector of its button."""
+    def wait_for_worker(self, condition, otherwise="0"):
+        """Waits for a card for which this JavaScript holds, and returns the selector of its button; or until `otherwise`
+        holds, and returns None."""
         found = f"[...document.querySelectorAll('.worker')].findIndex((card) => {condition}) + 1"
-        return f".worker:nth-child({self.browser.wait(found)}) button"
+        number = self.browser.wait(f"{found} || ({otherwise} ? -1 : 0)")
+        return f".worker:nth-child({number}) button" if number > 0 else None
+
+    def send_slow(self, send):
+        """Sends slow requests until a card shows one, and returns the selector of its button. On a busy machine, one may be
+        answered before the page has asked what the workers do."""
+        answers = "document.querySelector('#events').textContent.split('answered a slow request').length"
+        while True:
+            before = self.browser.run(f"return {answers}")
+            send()
+            button = self.wait_for_worker("/GET .slow/.test(card.textContent)", f"{answers} > {before}")
+            if button:
+                return button
 
     def failures(self):
         """The number of failed requests and the IDs with which they were reported, once both agree."""
@@ -118,8 +131,7 @@ class Page:
 
 def test_a_slow_request_holds_up_no_other(page):
     total = page.number("#total")
-    page.browser.press("#slow", ENTER)
-    page.wait_for_worker("/GET .slow/.test(card.textContent)")
+    page.send_slow(lambda: page.browser.press("#slow", ENTER))
     page.wait_for_event(r"Worker \d answered a slow request")
     assert page.number("#total") > total + 3
     assert page.failures() == (0, [])
@@ -135,9 +147,7 @@ def test_a_killed_worker_is_replaced_and_its_request_reported(page):
     failed, reported = page.failures()
     assert failed == len(reported) <= 1
 
-    page.browser.click("#slow")
-    button = page.wait_for_worker("/GET .slow/.test(card.textContent)")
-    page.browser.click(button)
+    page.browser.click(page.send_slow(lambda: page.browser.click("#slow")))
     lost = page.wait_for_event(r"A request failed: /slow, 502 Bad Gateway. Its ID is ([\w-]+)")[1]
     assert page.server.wait_for(WORKER_DIED, request_id=lost).pairs["answered"] == "502"
     assert page.number("#failed") == failed + 1
@@ -159,8 +169,7 @@ def test_a_deployment_fails_no_request_and_broken_code_changes_nothing(page):
 
 
 def test_a_new_server_takes_over_and_no_request_fails(own_page):
-    own_page.browser.run("document.querySelector('#slow').click()")
-    own_page.wait_for_worker("/GET .slow/.test(card.textContent)")
+    own_page.send_slow(lambda: own_page.browser.run("document.querySelector('#slow').click()"))
     own_page.server.upgrade()
     own_page.wait_for_event(r"Worker \d answered a slow request")
     own_page.browser.click("#deploy")

@@ -46,7 +46,8 @@ def refused(server, target, longest_s=3600):
             answer = wire.get(target).response()
             assert (answer.status, answer.body) == (503, b"503 Service Unavailable\n")
             assert 1 <= int(answer.field("Retry-After")) <= longest_s
-        pid = wire.get("/").response().body
+        pid = wire.get("/").response().body.decode()
+        server.wait_for(WORKER_READY, pid=pid)  # a new worker may answer before its line has arrived
         assert int(pid) in server.worker_pids(), "the worker lives"
     return int(answer.field("Retry-After"))
 

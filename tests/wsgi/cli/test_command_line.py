@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -296,12 +295,11 @@ IMPORTS = {
 def test_an_application_that_breaks_at_import_ends_the_start(tmp_path, how, workers):
     source, expected = IMPORTS[how]
     (tmp_path / "breaks.py").write_text(source + "\n")
-    started = time.monotonic()
-    server = Server("breaks:app", "--boot-timeout", 1, workers=workers, cwd=tmp_path)
+    # On a busy machine, any of the others might take a second, too.
+    limit = ("--boot-timeout", 1) if how == "hangs" else ()
+    server = Server("breaks:app", *limit, workers=workers, cwd=tmp_path)
     try:
         assert server.wait() == expected, server.log
-        # The boot timeout, the wait for the stack, the grace of the other workers, and Python itself.
-        assert time.monotonic() - started < 1 + 1 + 2 + 1
         assert server.log.count("Traceback (most recent call last)") == (expected == 4), server.log
         assert server.leftovers() == []
         assert not server.events(SERVER_READY)

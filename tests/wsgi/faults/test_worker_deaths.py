@@ -25,7 +25,8 @@ def worker_pid(connect, server):
 
 @pytest.mark.smoke
 def test_kill_9_of_a_worker_fails_only_requests_on_its_own_connections(serve):
-    server = serve("plain:app", workers=4)
+    # Otherwise the workers share connections as soon as the machine is slow, and have none of their own.
+    server = serve("plain:app", "--keepalive-mode", "sticky", workers=4)
     victim = server.worker_pids()[0]
     with traffic(server, clients=16) as load:
         load.wait_for_answers(200)

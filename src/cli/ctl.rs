@@ -262,12 +262,10 @@ fn address(origin: &str, text: &str) -> Result<BindAddress, UsageError> {
 
 /// Interprets what clap stopped at: help, a wrong verb, or another mistake.
 fn interpret(error: &clap::Error) -> Result<Invocation, UsageError> {
-    let text = error.render().to_string();
     match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
-        (ErrorKind::DisplayHelp, _) => Ok(Invocation::Show { text, exit_code: 0 }),
         (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word))) => Err(no_verb(word)),
         (ErrorKind::MissingSubcommand, _) => Err(no_verb("")),
-        _ => Err(super::syntax(&text)),
+        _ => super::help_or_mistake(error),
     }
 }
 

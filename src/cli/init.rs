@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use arctos_worker::shared::log::ErrorText;
 use clap::builder::ValueParser;
-use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command, ValueHint};
 
 use super::{Invocation, UsageError};
@@ -102,13 +101,7 @@ pub(super) fn parse(words: &[OsString]) -> Result<Invocation, UsageError> {
     let words = std::iter::once(OsString::from("arctos init")).chain(words.iter().cloned());
     let matches = match command().try_get_matches_from(words) {
         Ok(matches) => matches,
-        Err(error) => {
-            let text = error.render().to_string();
-            if error.kind() == ErrorKind::DisplayHelp {
-                return Ok(Invocation::Show { text, exit_code: 0 });
-            }
-            return Err(super::syntax(&text));
-        }
+        Err(error) => return super::help_or_mistake(&error),
     };
     let path = matches.get_one::<OsString>(PATH).map_or(DEFAULT_PATH.into(), PathBuf::from);
     Ok(Invocation::Init(InitCommand { path }))

@@ -315,15 +315,20 @@ fn given(matches: &ArgMatches) -> impl Iterator<Item = (Setting, Vec<OsString>)>
 
 /// Interprets what clap stopped at: help, version, an option of another server, or a mistake.
 fn interpret(error: &clap::Error) -> Result<Invocation, UsageError> {
-    let text = error.render().to_string();
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        return Ok(Invocation::Show { text, exit_code: 0 });
-    }
     if let (ErrorKind::UnknownArgument, Some(ContextValue::String(option))) =
         (error.kind(), error.get(ContextKind::InvalidArg))
         && let Some(hint) = peers::hint(option)
     {
         return Err(UsageError::Unsupported { option: option.clone(), hint });
+    }
+    help_or_mistake(error)
+}
+
+/// Interprets what clap stopped at in any command line: help, version, or a mistake.
+fn help_or_mistake(error: &clap::Error) -> Result<Invocation, UsageError> {
+    let text = error.render().to_string();
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return Ok(Invocation::Show { text, exit_code: 0 });
     }
     Err(syntax(&text))
 }

@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::builder::ValueParser;
-use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
 
 use super::{Invocation, UsageError, ctl};
@@ -32,13 +31,7 @@ pub(super) fn parse(
     let words = std::iter::once(OsString::from("arctos top")).chain(words.iter().cloned());
     let matches = match command().try_get_matches_from(words) {
         Ok(matches) => matches,
-        Err(error) => {
-            let text = error.render().to_string();
-            if error.kind() == ErrorKind::DisplayHelp {
-                return Ok(Invocation::Show { text, exit_code: 0 });
-            }
-            return Err(super::syntax(&text));
-        }
+        Err(error) => return super::help_or_mistake(&error),
     };
     let given = matches.get_one::<OsString>(INTERVAL).map(|given| given.to_string_lossy());
     let given = given.as_deref().unwrap_or(DEFAULT_INTERVAL);

@@ -191,8 +191,8 @@ def test_ctl_finds_the_address_in_the_file_of_its_directory(serve, path, tmp_pat
     table = "[tool.arctos]\n" if name == "pyproject.toml" else ""
     (tmp_path / name).write_text(f'{table}admin-bind = ["unix:{path}", "127.0.0.1:1"]\n')
     assert run("ctl", "ready", cwd=tmp_path)[0] == 0
-    folder, socket_name = os.path.split(path)
-    (tmp_path / name).write_text(f'{table}chdir = "{folder}"\nadmin-bind = "unix:{socket_name}"\n')
+    directory, socket_name = os.path.split(path)
+    (tmp_path / name).write_text(f'{table}chdir = "{directory}"\nadmin-bind = "unix:{socket_name}"\n')
     assert run("ctl", "ready", cwd=tmp_path)[0] == 0
     (tmp_path / name).write_text(f'{table}\nadmin-bind = "::1"\n')
     status, _, said = run("ctl", "ready", cwd=tmp_path)

@@ -122,7 +122,7 @@ impl ConnectionTable {
         self.header().is_slow()
     }
 
-    /// Whether the application is slow by the verdict of this member, or of the one before it in its slot.
+    /// Whether this member, or the one before it in its slot, has found the application slow.
     pub fn is_slot_slow(&self, number: u8) -> bool {
         self.header().is_slot_slow(number)
     }

@@ -7,6 +7,7 @@ itself, also with --preload. The hooks run what the application does at its star
 import asyncio
 import contextlib
 import functools
+import sys
 
 import a2wsgi
 from starlette.applications import Starlette
@@ -20,7 +21,7 @@ events = []
 async def lifespan(application):
     events.append("begun")
     yield
-    print("ended", flush=True)
+    sys.stdout.write("ended\n")  # in one piece, unlike print() with PYTHONUNBUFFERED
 
 
 async def index(request):

@@ -181,7 +181,7 @@ fn a_request_on_a_keep_alive_connection_allocates_nothing() {
 
 #[test]
 fn a_streamed_reply_allocates_only_the_record_of_its_request() {
-    // The record itself, and the method and the path in it.
+    // The record itself, the head, and the list of its fields.
     assert_eq!(allocations(&[ITEMS]), 3);
 }
 

@@ -14,8 +14,9 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::connection::{ClientName, RefusalReason};
-use crate::http::{PartialHead, Status, Version};
+use crate::connection::ClientName;
+use crate::event_loop::finished_request::{FinishedRequest, LoggedRequestLine};
+use crate::http::Version;
 use crate::process::fork_guard::{self, FdGuard};
 use crate::shared::log::LogFormat;
 use crate::shared::log::escape::{Style, cut, escape};
@@ -26,49 +27,6 @@ use buffer::LineBuffer;
 
 pub use buffer::{LossCause, Lost};
 pub use losses::Losses;
-
-/// One line: a request and its response.
-#[derive(Clone, Copy)]
-#[expect(missing_docs, reason = "the other fields are those of the request")]
-pub struct AccessLogEntry<'a> {
-    /// When the request was complete.
-    pub at: SystemTime,
-    /// Who sent the request: the peer, or the client that a trusted proxy names.
-    pub client: ClientName<'a>,
-    /// The first line of the request; `None` if it could not be read.
-    pub request: Option<LoggedRequestLine<'a>>,
-    /// The status that was sent.
-    pub status: Status,
-    /// The number of body bytes sent, without their framing.
-    pub body_bytes: u64,
-    pub referer: Option<&'a [u8]>,
-    pub user_agent: Option<&'a [u8]>,
-    /// From the call of the application until the kernel took the last byte; zero if it was not called.
-    pub duration: Duration,
-    /// The application's own identifier of the request. Only JSON has it: the text format has a fixed number of
-    /// columns.
-    pub request_id: Option<&'a [u8]>,
-    /// The rule that the request broke, if it was refused. It is at the end of the line.
-    pub refused: Option<RefusalReason>,
-}
-
-/// The first line of a request without its query, as far as it could be read.
-#[derive(Clone, Copy)]
-#[expect(missing_docs, reason = "the fields are those of the request")]
-pub struct LoggedRequestLine<'a> {
-    pub method: &'a [u8],
-    /// The path as sent: [`crate::http::Head::path`].
-    pub path: Option<&'a [u8]>,
-    pub version: Option<Version>,
-}
-
-impl<'a> LoggedRequestLine<'a> {
-    /// The first line of a refused request; `None` if its method could not be read.
-    pub fn of(part: &'a PartialHead) -> Option<Self> {
-        let method = part.method.as_deref()?;
-        Some(Self { method, path: part.path.as_deref(), version: part.version })
-    }
-}
 
 /// The access log of one worker.
 pub struct AccessLog {
@@ -117,7 +75,8 @@ impl AccessLog {
         Self { guard, sink, format, buffer, date: Date::default() }
     }
 
-    /// Whether lines have [`AccessLogEntry::request_id`].
+    /// Whether lines have the identifiers of requests. Only JSON has them: the text format has a fixed number of
+    /// columns.
     pub fn names_requests(&self) -> bool {
         match self.format {
             LogFormat::Text => false,
@@ -135,8 +94,12 @@ impl AccessLog {
         self.sink = sink;
     }
 
-    /// Adds one line. A full buffer is flushed first; if that does not help, the line is dropped.
-    pub fn record(&mut self, entry: &AccessLogEntry<'_>) {
+    /// Adds one line for a request that was finished `at` this time. A full buffer is flushed first; if that does not
+    /// help, the line is dropped. A request without a status has no line.
+    pub fn record(&mut self, finished: &FinishedRequest<'_>, at: SystemTime) {
+        if finished.status.is_none() {
+            return;
+        }
         if self.buffer.len() >= FULL_BYTES {
             self.write();
             if self.buffer.len() >= FULL_BYTES {
@@ -144,10 +107,10 @@ impl AccessLog {
                 return;
             }
         }
-        self.date.follow(entry.at, self.format);
+        self.date.follow(at, self.format);
         match self.format {
-            LogFormat::Text => combined(self.buffer.open_line(), entry, &self.date.text),
-            LogFormat::Json => json(self.buffer.open_line(), entry, &self.date.text),
+            LogFormat::Text => combined(self.buffer.open_line(), finished, &self.date.text),
+            LogFormat::Json => json(self.buffer.open_line(), finished, at, &self.date.text),
         }
     }
 
@@ -171,17 +134,17 @@ impl AccessLog {
 
 /// Writes `ADDRESS - - [DATE] "METHOD PATH VERSION" STATUS BYTES "REFERER" "USER-AGENT" MILLISECONDS`, followed by
 /// `"REASON"` if the request was refused.
-fn combined(out: &mut Vec<u8>, entry: &AccessLogEntry<'_>, date: &[u8]) {
+fn combined(out: &mut Vec<u8>, finished: &FinishedRequest<'_>, date: &[u8]) {
     let start = out.len();
-    address(out, entry.client, Style::Quoted);
+    address(out, finished.client, Style::Quoted);
     if out.len() == start {
         out.push(b'-');
     }
     out.extend_from_slice(b" - - [");
     out.extend_from_slice(date);
     out.extend_from_slice(b"] \"");
-    match entry.request {
-        Some(LoggedRequestLine { method, path, version }) => {
+    match finished.line {
+        Some(LoggedRequestLine { method, path, version, .. }) => {
             value(out, method, Style::Quoted);
             for part in [path, version.map(version_name)].into_iter().flatten() {
                 out.push(b' ');
@@ -191,17 +154,17 @@ fn combined(out: &mut Vec<u8>, entry: &AccessLogEntry<'_>, date: &[u8]) {
         None => out.push(b'-'),
     }
     out.extend_from_slice(b"\" ");
-    number(out, entry.status.0.into());
+    number(out, finished.status.map_or(0, |status| status.0).into());
     out.push(b' ');
-    number(out, entry.body_bytes);
-    for field in [entry.referer.map(without_query), entry.user_agent] {
+    number(out, finished.body_bytes);
+    for field in [finished.referer.map(without_query), finished.user_agent] {
         out.extend_from_slice(b" \"");
         value(out, field.unwrap_or(b"-"), Style::Quoted);
         out.push(b'"');
     }
     out.push(b' ');
-    milliseconds(out, entry.duration);
-    if let Some(reason) = entry.refused {
+    milliseconds(out, finished.phases.duration);
+    if let Some(reason) = finished.refused {
         // Ignored, here and below: writing to a vector cannot fail.
         let _ = write!(out, " \"{reason}\"");
     }
@@ -209,14 +172,14 @@ fn combined(out: &mut Vec<u8>, entry: &AccessLogEntry<'_>, date: &[u8]) {
 }
 
 /// The same as a JSON object, without what is missing.
-fn json(out: &mut Vec<u8>, entry: &AccessLogEntry<'_>, date: &[u8]) {
+fn json(out: &mut Vec<u8>, finished: &FinishedRequest<'_>, at: SystemTime, date: &[u8]) {
     out.extend_from_slice(b"{\"time\":\"");
     out.extend_from_slice(date);
-    thousandths(out, since_epoch(entry.at).subsec_millis());
+    thousandths(out, since_epoch(at).subsec_millis());
     out.extend_from_slice(b"Z\",\"remote_addr\":\"");
-    address(out, entry.client, Style::Json);
+    address(out, finished.client, Style::Json);
     out.push(b'"');
-    if let Some(LoggedRequestLine { method, path, version }) = entry.request {
+    if let Some(LoggedRequestLine { method, path, version, .. }) = finished.line {
         json_text(out, "method", method);
         if let Some(path) = path {
             json_text(out, "path", path);
@@ -226,21 +189,21 @@ fn json(out: &mut Vec<u8>, entry: &AccessLogEntry<'_>, date: &[u8]) {
         }
     }
     out.extend_from_slice(b",\"status\":");
-    number(out, entry.status.0.into());
+    number(out, finished.status.map_or(0, |status| status.0).into());
     out.extend_from_slice(b",\"body_bytes\":");
-    number(out, entry.body_bytes);
-    if let Some(referer) = entry.referer {
+    number(out, finished.body_bytes);
+    if let Some(referer) = finished.referer {
         json_text(out, "referer", without_query(referer));
     }
-    if let Some(user_agent) = entry.user_agent {
+    if let Some(user_agent) = finished.user_agent {
         json_text(out, "user_agent", user_agent);
     }
     out.extend_from_slice(b",\"duration_ms\":");
-    milliseconds(out, entry.duration);
-    if let Some(request_id) = entry.request_id {
+    milliseconds(out, finished.phases.duration);
+    if let Some(request_id) = finished.labels.request_id {
         json_text(out, "request_id", request_id);
     }
-    if let Some(reason) = entry.refused {
+    if let Some(reason) = finished.refused {
         let _ = write!(out, ",\"reason\":\"{reason}\"");
     }
     out.extend_from_slice(b"}\n");

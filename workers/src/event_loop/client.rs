@@ -7,12 +7,12 @@
 //! | activity | what it holds | ends with |
 //! |---|---|---|
 //! | Receiving | the spool of a request body that came in several reads | [`Client::begin_call`]: Called |
-//! | Called | when the call began, and the request's [`Record`] if the access log needs it | [`Client::stream`]: Streaming; [`Client::send_file`]: SendingFile; [`Client::close_reply`]: Receiving |
-//! | Streaming | the rest of the application's reply, and the [`Record`] | [`Client::close_reply`]: Receiving |
-//! | SendingFile | the file, its owner if that is the application, and the [`Record`] | [`Client::close_reply`]: Receiving |
+//! | Called | the request's [`Timing`], and its [`Record`] if somebody needs it once it is finished | [`Client::stream`]: Streaming; [`Client::send_file`]: SendingFile; [`Client::close_reply`]: Receiving |
+//! | Streaming | the rest of the application's reply, the timing, and the record | [`Client::close_reply`]: Receiving |
+//! | SendingFile | the file, its owner if that is the application, the timing, and the record | [`Client::close_reply`]: Receiving |
 //!
 //! A client is Receiving as well while the connection answers by itself (408, 413 and the like) and while it
-//! lingers: the application has no part in that. Whoever removes a client calls [`Client::close_reply`] first.
+//! lingers: the application has no part in that. Before a client is removed, its last step ends its reply.
 
 pub(super) mod tls;
 
@@ -24,6 +24,7 @@ use std::{io, mem};
 use super::claimed_place::{ClaimedPlace, Progress};
 use super::client_timer::{Armed, ClientTimer};
 use super::file_transfer::FileTransfer;
+use super::record::{Phases, Record, Timing};
 use super::stalls::Stalls;
 use super::transport::{Stage, Transport};
 use crate::application::AppBody;
@@ -31,7 +32,7 @@ use crate::connection::{CloseManner, ConnInfo, Connection, Rules, Timer};
 use crate::event_loop::client_table::Token;
 use crate::event_loop::deadlines::Deadlines;
 use crate::event_loop::poller::{Interest, Poller};
-use crate::http::{Head, Persistence, Version};
+use crate::http::Persistence;
 use crate::process::fork_guard::FdGuard;
 use crate::shared::fd::Arrival;
 use crate::spool::Spool;
@@ -66,40 +67,9 @@ pub struct Client<B: AppBody> {
 /// What a client is doing. The module has the table of transitions.
 enum Activity<B: AppBody> {
     Receiving { spool: Option<Spool> },
-    Called { at: Instant, record: Option<Box<Record>> },
-    Streaming { body: B, record: Box<Record> },
-    SendingFile { owner: Option<B>, transfer: FileTransfer, record: Box<Record> },
-}
-
-/// What is kept of a request while it is answered: for the access log, and for the scoreboard while the
-/// application produces further items.
-#[expect(missing_docs, reason = "the fields are those of the request")]
-pub struct Record {
-    pub method: Box<[u8]>,
-    /// Without the query.
-    pub path: Box<[u8]>,
-    pub version: Version,
-    /// When the application was called.
-    pub called: Instant,
-    pub referer: Option<Box<[u8]>>,
-    pub user_agent: Option<Box<[u8]>>,
-    /// The application's own identifier of the request, if the access log writes it.
-    pub id: Option<Box<[u8]>>,
-}
-
-impl Record {
-    /// Copies from the head of a request.
-    pub fn of(head_bytes: &[u8], head: &Head, called: Instant) -> Self {
-        Self {
-            called,
-            method: head.method.of(head_bytes).into(),
-            path: head.path.of(head_bytes).into(),
-            version: head.version,
-            referer: head.find(head_bytes, "referer").map(Into::into),
-            user_agent: head.find(head_bytes, "user-agent").map(Into::into),
-            id: None,
-        }
-    }
+    Called { timing: Timing, record: Option<Box<Record>> },
+    Streaming { body: B, timing: Timing, record: Box<Record> },
+    SendingFile { owner: Option<B>, transfer: FileTransfer, timing: Timing, record: Box<Record> },
 }
 
 /// The parts of a client that produce and send the next item of a streamed reply.
@@ -108,6 +78,8 @@ pub struct Streaming<'c, B: AppBody> {
     pub body: &'c mut B,
     /// The request that it answers.
     pub record: &'c Record,
+    /// How long it has taken so far.
+    pub timing: &'c mut Timing,
     /// Where items go.
     pub conn: &'c mut Connection<B::Chunk>,
     /// Where `write()` sends directly.
@@ -315,17 +287,18 @@ impl<B: AppBody> Client<B> {
         }
     }
 
-    /// The application is about to be called.
-    pub fn begin_call(&mut self, at: Instant, record: Option<Record>) {
+    /// The application is about to be called. `record` is kept for those who read about the request once it is finished.
+    pub fn begin_call(&mut self, timing: Timing, record: Option<Box<Record>>) {
         self.show(Progress::Called);
-        self.activity = Activity::Called { at, record: record.map(Box::new) };
+        self.activity = Activity::Called { timing, record };
     }
 
     /// The application returned items that it produces one by one. `record` makes the record of the request, if
-    /// the access log has not.
+    /// there is none yet.
     pub fn stream(&mut self, body: B, record: impl FnOnce() -> Record) {
-        let record = self.take_record().unwrap_or_else(|| Box::new(record()));
-        self.activity = Activity::Streaming { body, record };
+        let Some((timing, kept)) = self.take_called() else { return body.close() };
+        let record = kept.unwrap_or_else(|| Box::new(record()));
+        self.activity = Activity::Streaming { body, timing, record };
     }
 
     /// The response is a file. If the application returned it, `owner` is to be closed once it is sent. `record` as in
@@ -336,28 +309,35 @@ impl<B: AppBody> Client<B> {
         owner: Option<B>,
         record: impl FnOnce() -> Record,
     ) {
-        let record = self.take_record().unwrap_or_else(|| Box::new(record()));
-        self.activity = Activity::SendingFile { owner, transfer, record };
+        let Some((timing, kept)) = self.take_called() else {
+            return owner.map_or((), AppBody::close);
+        };
+        let record = kept.unwrap_or_else(|| Box::new(record()));
+        self.activity = Activity::SendingFile { owner, transfer, timing, record };
     }
 
-    fn take_record(&mut self) -> Option<Box<Record>> {
+    fn take_called(&mut self) -> Option<(Timing, Option<Box<Record>>)> {
         match &mut self.activity {
-            Activity::Called { record, .. } => record.take(),
+            Activity::Called { timing, record } => Some((*timing, record.take())),
             Activity::Receiving { .. }
             | Activity::Streaming { .. }
             | Activity::SendingFile { .. } => None,
         }
     }
 
-    /// When the application was called for the reply that is on its way.
-    pub fn called(&self) -> Option<Instant> {
-        match &self.activity {
+    /// The times of the request that is being answered.
+    pub fn timing(&mut self) -> Option<&mut Timing> {
+        match &mut self.activity {
             Activity::Receiving { .. } => None,
-            Activity::Called { at, .. } => Some(*at),
-            Activity::Streaming { record, .. } | Activity::SendingFile { record, .. } => {
-                Some(record.called)
-            }
+            Activity::Called { timing, .. }
+            | Activity::Streaming { timing, .. }
+            | Activity::SendingFile { timing, .. } => Some(timing),
         }
+    }
+
+    /// The phases of the request that is being answered, whose response ends now.
+    pub fn phases(&mut self, ended: Instant) -> Option<Phases> {
+        self.timing().map(|timing| timing.phases(ended))
     }
 
     /// The request that is being answered, if it is recorded.
@@ -374,9 +354,9 @@ impl<B: AppBody> Client<B> {
     /// What the next item of the reply takes, if the application still produces items.
     pub fn streaming(&mut self) -> Option<Streaming<'_, B>> {
         match &mut self.activity {
-            Activity::Streaming { body, record } => {
+            Activity::Streaming { body, timing, record } => {
                 let (conn, transport) = (&mut self.conn, &mut self.transport);
-                Some(Streaming { body, record, conn, transport })
+                Some(Streaming { body, record, timing, conn, transport })
             }
             Activity::Receiving { .. } | Activity::Called { .. } | Activity::SendingFile { .. } => {
                 None
@@ -419,19 +399,27 @@ impl<B: AppBody> Client<B> {
     }
 
     /// Closes the application's side of a reply: each iterable exactly once. The client then receives the next
-    /// request.
-    pub fn close_reply(&mut self) {
-        if !self.owes_close() {
+    /// request. Returns the record of this one, if there is one.
+    pub fn close_reply(&mut self) -> Option<Box<Record>> {
+        if let Activity::Called { record, .. } = &mut self.activity {
             // Most replies end here, and moving an activity out copies all of it.
+            let record = record.take();
             self.activity = Activity::Receiving { spool: None };
-            return;
+            return record;
         }
         match mem::replace(&mut self.activity, Activity::Receiving { spool: None }) {
-            Activity::Receiving { .. }
-            | Activity::Called { .. }
-            | Activity::SendingFile { owner: None, .. } => {}
-            Activity::Streaming { body, .. } => body.close(),
-            Activity::SendingFile { owner: Some(owner), .. } => owner.close(),
+            Activity::Receiving { .. } => None,
+            Activity::Called { record, .. } => record,
+            Activity::Streaming { body, record, .. } => {
+                body.close();
+                Some(record)
+            }
+            Activity::SendingFile { owner, record, .. } => {
+                if let Some(owner) = owner {
+                    owner.close();
+                }
+                Some(record)
+            }
         }
     }
 }
@@ -564,7 +552,7 @@ impl<B: AppBody> Client<B> {
         self.timer.progressed();
     }
 
-    /// Closes the descriptor; the application's side is closed already ([`Client::close_reply`]).
+    /// Closes the descriptor; the application's side is closed already.
     pub fn close(self, manner: CloseManner) {
         drop(self.guard);
         self.transport.close(manner);

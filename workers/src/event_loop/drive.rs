@@ -6,6 +6,7 @@ mod body_length;
 mod context;
 mod file_body;
 mod file_server;
+mod finish;
 pub(super) mod proxy_header;
 mod quarantine;
 mod queue;
@@ -18,10 +19,10 @@ use crate::application::{
     AppBody, AppError, Application, ClientGone, Content, Outlet, Reply, Request, RequestBody,
 };
 use crate::connection::{CloseManner, Connection, Cursor, ItemFate, Rules, Step};
-use crate::event_loop::access_log::{AccessLogEntry, LoggedRequestLine};
 use crate::event_loop::claimed_place::{ClaimedPlace, Progress};
-use crate::event_loop::client::{Client, Record, Streaming};
+use crate::event_loop::client::{Client, Streaming};
 use crate::event_loop::file_transfer::FileTransfer;
+use crate::event_loop::record::{Record, Timing};
 use crate::event_loop::transport::{Awaits, Transport};
 use crate::http::{Framing, Head, ResponseHead};
 use crate::process::fork_guard;
@@ -57,7 +58,7 @@ const CHECK_AFTER: Duration = Duration::from_millis(20);
 /// How many pieces of a body (usually chunks) of one client are stored before the others get their turn. A buffer of
 /// one-byte chunks has 40 000, which keep the worker busy for some milliseconds.
 const TURN_PIECES: u32 = 4096;
-/// A larger write buffer is not kept for the next response.
+/// A larger write buffer, or record of a request, is not kept for the next one.
 const SPARE_BYTES: usize = 64 * 1024;
 
 /// What a client waits for.
@@ -226,13 +227,13 @@ pub fn drive<A: Application>(
                     Sent::Aborted => {}
                 }
             }
-            Step::Finish => finish(context, client, start < end),
+            Step::Finish => finish::finish(context, client, start < end),
             Step::ShutWrite => {
                 transport.shut_write();
                 conn.write_shut();
             }
             Step::Close(manner) => {
-                account(context, client);
+                finish::end_reply(context, client);
                 break Wait::Closed(manner);
             }
         }
@@ -336,8 +337,8 @@ fn answer<A: Application>(
         sequence: context.sequence,
         queue_wait,
     };
-    let record = access_log::record_of(app, context, &request, called);
-    client.begin_call(called, record);
+    let record = finish::record_of(app, context, &request);
+    client.begin_call(Timing::new(called, queue_wait), record);
     if let Some(memory) = context.spare.take() {
         client.conn_mut().write_buffer().lend(memory);
     }
@@ -368,7 +369,7 @@ fn answer<A: Application>(
                 None => Some(reply),
             };
             if let Some(reply) = kept {
-                let record = || Record::of(head_bytes, head, called);
+                let record = || Record::of(head_bytes, head);
                 let fate = begin_reply(client, reply, record, &rules);
                 note_fate(client.conn_mut(), fate, log, request_line);
             }
@@ -376,8 +377,7 @@ fn answer<A: Application>(
         Err(error) => fail(client.conn_mut(), error, context.entry, &rules),
     }
     context.files = files;
-    context.clock.read();
-    context.entry.end_call(context.clock.monotonic());
+    finish::end_call(context, client.timing());
 }
 
 /// Queues what the application returned. What it still owes, or has to be closed, stays with the client, named
@@ -420,12 +420,12 @@ fn begin_reply<B: AppBody>(
 
 /// Asks the application for its next item.
 fn pull<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
-    let Some(Streaming { body, record, conn, transport }) = client.streaming() else {
+    let Some(Streaming { body, record, timing, conn, transport }) = client.streaming() else {
         return file_body::next_part(client);
     };
-    resume(context, record);
+    finish::resume(context, record, timing);
     let rules = context.rules();
-    let request = (&*record.method, &*record.path);
+    let request = (record.method(), record.path());
     let item = body.pull(&mut Wire::new(conn, transport, rules, context, request));
     context.leave_if_forked();
     match item {
@@ -439,8 +439,7 @@ fn pull<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
         }
         Err(error) => fail(conn, error, context.entry, &rules),
     }
-    context.clock.read();
-    context.entry.end_call(context.clock.monotonic());
+    finish::end_call(context, Some(timing));
 }
 
 /// Ends a reply that the application failed to give, or to complete.
@@ -459,76 +458,6 @@ fn fail<C: AsRef<[u8]>>(
             conn.fail(rules);
         }
     }
-}
-
-/// Records the duration of a reply and writes its line of the access log, even if it was aborted. The line
-/// of a refused request was written already: no application was called for it.
-fn account<B: AppBody>(context: &mut WorkerContext, client: &Client<B>) {
-    let Some(called) = client.called() else { return };
-    let duration = context.clock.now() - called;
-    if let (Some(access), Some((status, body_bytes))) = (&mut context.access, client.conn().reply())
-    {
-        let record = client.record();
-        access.record(&AccessLogEntry {
-            at: context.clock.wall(),
-            client: client.conn().client(),
-            request: record.map(request_line),
-            status,
-            body_bytes,
-            referer: record.and_then(|record| record.referer.as_deref()),
-            user_agent: record.and_then(|record| record.user_agent.as_deref()),
-            duration,
-            request_id: record.and_then(|record| record.id.as_deref()),
-            refused: None,
-        });
-    }
-    context.entry.request_duration.record(duration);
-}
-
-fn finish<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>, has_more: bool) {
-    account(context, client);
-    let (conn, transport) = client.conn_and_transport();
-    if conn.closes_at_once() && fd::has_unread(transport.socket()) {
-        conn.linger_after();
-    }
-    conn.finish(&context.entry.counters);
-    if !has_more && client.is_idle() {
-        // Before the iterable is closed, which may take long.
-        client.show_answered(context.clock.monotonic());
-    }
-    close_reply(context, client);
-    if let Some(memory) = client.conn_mut().write_buffer().reclaim()
-        && memory.capacity() <= SPARE_BYTES
-    {
-        context.spare = Some(memory);
-    }
-}
-
-/// Closes the application's side of a reply. The iterable's `close()` counts as a call of the application, and
-/// as a part of the request.
-pub fn close_reply<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
-    let Some(record) = client.record().filter(|_| client.owes_close()) else {
-        client.close_reply();
-        return context.leave_if_forked();
-    };
-    resume(context, record);
-    client.close_reply();
-    context.leave_if_forked();
-    context.clock.read();
-    context.entry.end_call(context.clock.monotonic());
-}
-
-/// Shows on the scoreboard that the application is called once more for a request.
-fn resume(context: &WorkerContext, record: &Record) {
-    let (now, monotonic) = (context.clock.now(), context.clock.monotonic());
-    let age = now.saturating_duration_since(record.called);
-    let since = monotonic.saturating_sub(age);
-    admission::show(context, monotonic, since, (&record.method, &record.path));
-}
-
-fn request_line(record: &Record) -> LoggedRequestLine<'_> {
-    let (path, version) = (Some(&*record.path), Some(record.version));
-    LoggedRequestLine { method: &record.method, path, version }
 }
 
 /// Sends what the application writes by `write()`.

@@ -35,12 +35,14 @@ mod disk_queue;
 pub mod drive;
 mod expiry;
 mod file_transfer;
+pub mod finished_request;
 mod handlers;
 mod own_descriptors;
 mod phase;
 pub mod poller;
 mod rate_limited_log;
 pub mod readiness_check;
+pub mod record;
 pub mod service_time;
 mod sharing;
 mod stalls;
@@ -56,7 +58,7 @@ use crate::application::{Application, ShutdownRequest};
 use crate::event_loop::access_log::AccessLog;
 use crate::event_loop::client_table::Token;
 use crate::event_loop::drive::{
-    FileServer, Kept, Quarantine, ReadBuffer, Wait, WorkerContext, close_reply, drive,
+    FileServer, Kept, Quarantine, ReadBuffer, Wait, WorkerContext, drive,
 };
 use crate::event_loop::poller::{Interest, PollEvent, Poller};
 use crate::process::fork_guard::{self, FdGuard, ForkGuard};
@@ -414,7 +416,6 @@ impl<'a, A: Application> EventLoop<'a, A> {
             Wait::Closed(manner) => {
                 self.clients.deadlines.clear_all(token);
                 if let Some(mut client) = self.clients.table.remove(token) {
-                    close_reply(&mut self.context, &mut client); // Exits here if the application forked.
                     self.free_place(&mut client);
                     client.unwatch(&self.poller);
                     client.close(manner);

@@ -90,6 +90,14 @@ impl Head {
         }
     }
 
+    /// Becomes a copy of another head, in the memory of this one.
+    pub fn copy_from(&mut self, other: &Self) {
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.clear();
+        fields.extend_from_slice(&other.fields);
+        *self = Self { fields, ..*other };
+    }
+
     /// Parses `input`, which starts with the first byte of a request, and fills in `self` once the head is
     /// complete. Until then, and for a head that is refused, `self` has no meaning.
     ///

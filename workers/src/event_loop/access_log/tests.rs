@@ -4,28 +4,37 @@ use nix::errno::Errno;
 use proptest::prelude::*;
 
 use super::*;
-use crate::http::{BodyError, HeadError};
+use crate::connection::RefusalReason;
+use crate::event_loop::finished_request::RequestLabels;
+use crate::event_loop::record::Phases;
+use crate::http::{BodyError, HeadError, Status};
 use crate::shared::socket_name::SocketName;
+
+/// When the request of each test was complete.
+fn complete() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(971_186_136)
+}
 
 fn peer() -> SocketName {
     SocketName::Inet("192.0.2.7:4711".parse().unwrap())
 }
 
-fn entry<'a>(peer: &'a SocketName, path: &'a [u8]) -> AccessLogEntry<'a> {
-    AccessLogEntry {
-        at: UNIX_EPOCH + Duration::from_secs(971_186_136),
+fn entry<'a>(peer: &'a SocketName, path: &'a [u8]) -> FinishedRequest<'a> {
+    FinishedRequest {
         client: ClientName::of(peer),
-        request: Some(LoggedRequestLine {
+        line: Some(LoggedRequestLine {
             method: b"GET",
             path: Some(path),
+            query: Some(b"secret=1"),
             version: Some(Version::Http11),
         }),
-        status: Status(200),
+        status: Some(Status(200)),
         body_bytes: 2326,
         referer: Some(b"http://example.org/start?token=secret#part"),
         user_agent: Some(b"curl/8.0"),
-        duration: Duration::from_micros(12_034),
-        request_id: None,
+        record: None,
+        phases: Phases { duration: Duration::from_micros(12_034), ..Phases::default() },
+        labels: RequestLabels::default(),
         refused: None,
     }
 }
@@ -42,9 +51,9 @@ fn written(log: AccessLog, mut reader: std::io::PipeReader) -> String {
     all
 }
 
-fn line(format: LogFormat, entry: &AccessLogEntry<'_>) -> String {
+fn line(format: LogFormat, entry: &FinishedRequest<'_>) -> String {
     let (mut log, reader) = log(format);
-    log.record(entry);
+    log.record(entry, complete());
     assert_eq!(log.flush(), None);
     written(log, reader)
 }
@@ -73,7 +82,7 @@ fn a_response_is_one_json_object() {
 fn a_refused_request_ends_its_line_with_the_reason() {
     let peer = peer();
     let refused = Some(RefusalReason::from(BodyError::BadExtension));
-    let entry = AccessLogEntry { refused, status: Status(400), ..entry(&peer, b"/p") };
+    let entry = FinishedRequest { refused, status: Some(Status(400)), ..entry(&peer, b"/p") };
     let text = line(LogFormat::Text, &entry);
     assert!(text.ends_with(" \"curl/8.0\" 12.034 \"a chunk extension is malformed\"\n"), "{text}");
     let json = line(LogFormat::Json, &entry);
@@ -91,8 +100,8 @@ fn a_request_line_is_written_as_far_as_it_was_read() {
         (Some(&b"/p"[..]), "\"GET /p\" 200", "\"method\":\"GET\",\"path\":\"/p\",\"status\":"),
         (None, "\"GET\" 200", "\"method\":\"GET\",\"status\":"),
     ] {
-        let request = Some(LoggedRequestLine { method: b"GET", path, version: None });
-        let entry = AccessLogEntry { request, ..whole };
+        let request = Some(LoggedRequestLine { method: b"GET", path, query: None, version: None });
+        let entry = FinishedRequest { line: request, ..whole };
         assert!(line(LogFormat::Text, &entry).contains(text));
         assert!(line(LogFormat::Json, &entry).contains(json));
     }
@@ -101,7 +110,10 @@ fn a_request_line_is_written_as_far_as_it_was_read() {
 #[test]
 fn a_json_line_has_the_requests_id() {
     let peer = peer();
-    let entry = AccessLogEntry { request_id: Some(b"7f3a\"-01"), ..entry(&peer, b"/p") };
+    let entry = FinishedRequest {
+        labels: RequestLabels { request_id: Some(b"7f3a\"-01"), ..RequestLabels::default() },
+        ..entry(&peer, b"/p")
+    };
     assert!(line(LogFormat::Json, &entry).ends_with(",\"request_id\":\"7f3a\\\"-01\"}\n"));
     assert!(!line(LogFormat::Text, &entry).contains("7f3a"));
 }
@@ -109,13 +121,13 @@ fn a_json_line_has_the_requests_id() {
 #[test]
 fn missing_values_are_a_dash_or_left_out() {
     let peer = SocketName::Unix(String::new());
-    let entry = AccessLogEntry {
-        request: None,
-        status: Status(400),
+    let entry = FinishedRequest {
+        line: None,
+        status: Some(Status(400)),
         body_bytes: 0,
         referer: None,
         user_agent: None,
-        duration: Duration::ZERO,
+        phases: Phases::default(),
         ..entry(&peer, b"")
     };
     assert_eq!(
@@ -141,7 +153,7 @@ fn the_address_is_written_without_its_port() {
 fn a_forged_line_stays_inside_its_quotes() {
     let peer = peer();
     let user_agent = b"x\" 200\n192.0.2.1 - - \x1b[2J\xff";
-    let entry = AccessLogEntry { user_agent: Some(user_agent), ..entry(&peer, b"/") };
+    let entry = FinishedRequest { user_agent: Some(user_agent), ..entry(&peer, b"/") };
     let line = line(LogFormat::Text, &entry);
     assert_eq!(line.lines().count(), 1);
     assert!(line.ends_with("\"x\\\" 200\\n192.0.2.1 - - \\x1b[2J\\xff\" 12.034\n"), "{line}");
@@ -152,7 +164,7 @@ fn the_date_follows_the_clock() {
     let (peer, (mut log, reader)) = (peer(), log(LogFormat::Text));
     let first = entry(&peer, b"/");
     for seconds in [0, 1, 1, 0] {
-        log.record(&AccessLogEntry { at: first.at + Duration::from_secs(seconds), ..first });
+        log.record(&first, complete() + Duration::from_secs(seconds));
     }
     log.flush();
     let all = written(log, reader);
@@ -165,7 +177,7 @@ fn the_milliseconds_are_those_of_each_line() {
     let (peer, (mut log, reader)) = (peer(), log(LogFormat::Json));
     let first = entry(&peer, b"/");
     for ms in [0, 7, 89, 1999] {
-        log.record(&AccessLogEntry { at: first.at + Duration::from_millis(ms), ..first });
+        log.record(&first, complete() + Duration::from_millis(ms));
     }
     log.flush();
     let all = written(log, reader);
@@ -176,8 +188,8 @@ fn the_milliseconds_are_those_of_each_line() {
 #[test]
 fn lines_are_written_by_the_flush() {
     let (mut log, reader) = log(LogFormat::Text);
-    log.record(&entry(&peer(), b"/"));
-    log.record(&entry(&peer(), b"/"));
+    log.record(&entry(&peer(), b"/"), complete());
+    log.record(&entry(&peer(), b"/"), complete());
     assert_eq!(written(log, reader), "", "nothing was flushed");
 }
 
@@ -185,9 +197,9 @@ fn lines_are_written_by_the_flush() {
 fn a_full_buffer_does_not_wait_for_the_flush() {
     let (mut log, mut reader) = log(LogFormat::Text);
     while log.buffer.len() < FULL_BYTES {
-        log.record(&entry(&peer(), b"/"));
+        log.record(&entry(&peer(), b"/"), complete());
     }
-    log.record(&entry(&peer(), b"/last"));
+    log.record(&entry(&peer(), b"/last"), complete());
     assert!(log.buffer.len() < FULL_BYTES);
     let mut all = vec![0; FULL_BYTES];
     reader.read_exact(&mut all).unwrap();
@@ -199,7 +211,7 @@ fn lines_for_a_slow_reader_stay_until_they_are_dropped_and_counted() {
     let (mut log, mut reader) = log(LogFormat::Text);
     let mut recorded = 0;
     let lost = loop {
-        log.record(&entry(&peer(), b"/"));
+        log.record(&entry(&peer(), b"/"), complete());
         recorded += 1;
         if let Some(lost) = log.buffer.take_lost() {
             break lost;
@@ -222,8 +234,8 @@ fn lines_for_a_slow_reader_stay_until_they_are_dropped_and_counted() {
 fn lines_for_a_reader_that_is_gone_are_counted() {
     let (mut log, reader) = log(LogFormat::Json);
     drop(reader);
-    log.record(&entry(&peer(), b"/"));
-    log.record(&entry(&peer(), b"/"));
+    log.record(&entry(&peer(), b"/"), complete());
+    log.record(&entry(&peer(), b"/"), complete());
     assert_eq!(log.flush(), Some(Lost { lines: 2, cause: LossCause::Failed(Errno::EPIPE) }));
 }
 
@@ -232,23 +244,24 @@ proptest! {
     fn the_longest_line_fits_with_a_full_buffer_into_64_kb(byte in any::<u8>()) {
         let long = vec![byte; 8190];
         let peer = SocketName::Unix("\u{1b}".repeat(108));
-        let entry = AccessLogEntry {
-            request: Some(LoggedRequestLine {
+        let entry = FinishedRequest {
+            line: Some(LoggedRequestLine {
                 method: &long[..32],
                 path: Some(&long),
+                query: Some(&long),
                 version: Some(Version::Http10),
             }),
             referer: Some(&long),
             user_agent: Some(&long),
             body_bytes: u64::MAX,
-            duration: Duration::MAX,
-            request_id: Some(&long[..128]),
+            phases: Phases { duration: Duration::MAX, ..Phases::default() },
+            labels: RequestLabels { request_id: Some(&long[..128]), ..RequestLabels::default() },
             refused: Some(HeadError::TransferEncodingIn10.into()),
             ..entry(&peer, b"")
         };
         for format in [LogFormat::Text, LogFormat::Json] {
             let mut log = log(format).0;
-            log.record(&entry);
+            log.record(&entry, complete());
             prop_assert!(log.buffer.len() + FULL_BYTES <= 64 * 1024);
             prop_assert_eq!(memchr::memchr_iter(b'\n', log.buffer.piece(usize::MAX)).count(), 1);
         }
@@ -258,10 +271,10 @@ proptest! {
 #[test]
 fn a_new_file_is_written_after_the_old_one_has_its_lines() {
     let (mut log, mut old) = log(LogFormat::Text);
-    log.record(&entry(&peer(), b"/before"));
+    log.record(&entry(&peer(), b"/before"), complete());
     let (mut new, writer) = std::io::pipe().unwrap();
     log.replace(writer.into());
-    log.record(&entry(&peer(), b"/after"));
+    log.record(&entry(&peer(), b"/after"), complete());
     assert_eq!(log.flush(), None);
     drop(log);
     let (mut first, mut second) = (String::new(), String::new());
@@ -276,11 +289,14 @@ fn the_rest_for_a_full_pipe_goes_to_the_new_file_in_whole_lines() {
     let (mut log, _old) = log(LogFormat::Text);
     // Longer than what a pipe takes completely or not at all, so one of them is torn.
     let (peer, long) = (peer(), [b'\x01'; 2000]);
-    let long =
-        AccessLogEntry { referer: Some(&long), user_agent: Some(&long), ..entry(&peer, b"/waits") };
+    let long = FinishedRequest {
+        referer: Some(&long),
+        user_agent: Some(&long),
+        ..entry(&peer, b"/waits")
+    };
     let mut lost = 0;
     while lost == 0 {
-        log.record(&long);
+        log.record(&long, complete());
         lost = log.buffer.take_lost().map_or(0, |lost| lost.lines);
     }
     let kept = memchr::memchr_iter(b'\n', log.buffer.piece(usize::MAX)).count();
@@ -299,8 +315,8 @@ fn the_rest_for_a_full_pipe_goes_to_the_new_file_in_whole_lines() {
 fn a_pipe_that_others_write_to_gets_whole_lines() {
     let (mut log, mut reader) = log(LogFormat::Text);
     while log.flush().is_none() && log.buffer.len() == 0 {
-        log.record(&entry(&peer(), b"/"));
-        log.record(&entry(&peer(), b"/odd"));
+        log.record(&entry(&peer(), b"/"), complete());
+        log.record(&entry(&peer(), b"/odd"), complete());
     }
     let mut taken = vec![0; 1 << 16];
     let count = reader.read(&mut taken).unwrap();

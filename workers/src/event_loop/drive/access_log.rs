@@ -1,12 +1,9 @@
 //! When the access log is written, and how lost lines are logged.
 
 use std::os::fd::OwnedFd;
-use std::time::Instant;
 
 use super::WorkerContext;
-use crate::application::{Application, Request};
-use crate::event_loop::access_log::{AccessLog, Lost};
-use crate::event_loop::client::Record;
+use crate::event_loop::access_log::Lost;
 use crate::shared::log::{Level, Log, Value};
 use crate::shared::scoreboard::Counter;
 
@@ -44,16 +41,4 @@ fn log_lost(log: &Log, lost: Lost) {
     let lines = i64::try_from(lost.lines).unwrap_or(i64::MAX);
     let pairs = [("lines", Value::Number(lines)), ("reason", Value::Display(&lost.cause))];
     log.line(Level::Warning, "access_log.lines_lost", &pairs);
-}
-
-/// The record of a request for the access log, if there is one.
-pub(super) fn record_of<A: Application>(
-    app: &mut A,
-    context: &WorkerContext,
-    request: &Request<'_>,
-    called: Instant,
-) -> Option<Record> {
-    let names_requests = context.access.as_ref().map(AccessLog::names_requests)?;
-    let id = if names_requests { app.request_id(request).map(Into::into) } else { None };
-    Some(Record { id, ..Record::of(request.head_bytes, request.head, called) })
 }

@@ -7,6 +7,7 @@ use super::quarantine::Quarantine;
 use crate::connection::{ConnInfo, Rules};
 use crate::event_loop::access_log::{AccessLog, Losses};
 use crate::event_loop::clock::Clock;
+use crate::event_loop::record::Record;
 use crate::http::Persistence;
 use crate::process::fork_guard;
 use crate::process::signals::{self, Signalled};
@@ -45,6 +46,8 @@ pub struct WorkerContext {
     pub quarantine: Option<Quarantine>,
     pub(super) limited: LimitedLogs,
     pub(super) spare: Option<Vec<u8>>,
+    /// The record of a former request, for the next one that is recorded.
+    pub(super) spare_record: Option<Box<Record>>,
 }
 
 /// Which connections may be kept alive after a reply.
@@ -97,6 +100,7 @@ impl WorkerContext {
                 losses: Losses::default(),
             },
             spare: None,
+            spare_record: None,
         }
     }
 
@@ -141,6 +145,12 @@ impl WorkerContext {
             self.log.line(Level::Warning, "application.fork_returned", &[]);
             fork_guard::leave();
         }
+    }
+
+    /// Whether the head of each request is kept until it is finished, because somebody writes about requests then. The
+    /// application's further items need it in any case.
+    pub fn keeps_heads(&self) -> bool {
+        self.access.is_some()
     }
 
     /// The limits and counters of connections at this moment.

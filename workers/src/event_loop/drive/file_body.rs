@@ -76,7 +76,7 @@ pub(super) fn send_file<B: AppBody>(
         Io::Ended => {
             conn.fail(&context.rules());
             if let Some(record) = client.record() {
-                note_truncated(&context.log, (&record.method, &record.path));
+                note_truncated(&context.log, (record.method(), record.path()));
             }
             Sent::Aborted
         }

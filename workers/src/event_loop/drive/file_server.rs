@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::application::{AppBody, Content, Reply};
 use crate::connection::Rules;
-use crate::event_loop::client::{Client, Record};
+use crate::event_loop::client::Client;
 use crate::event_loop::clock::Clock;
 use crate::event_loop::file_transfer::FileTransfer;
+use crate::event_loop::record::Record;
 use crate::http::{ByteRange, Head};
 use crate::shared::fd::file::{Cached, read_cached};
 use crate::shared::log::throttle::Throttle;
@@ -121,7 +122,7 @@ impl Sender<'_> {
         (head_bytes, request): (&[u8], &Head),
         (clock, log, rules): (&Clock, &Log, &Rules<'_>),
     ) {
-        let record = || Record::of(head_bytes, request, clock.now());
+        let record = || Record::of(head_bytes, request);
         let FileAnswer { head, content, problem } = answer;
         if let Some(problem) = &problem
             && let Some(suppressed) = self.problems.pass(clock.now())

@@ -1,34 +1,21 @@
 //! Logs refused requests. The connection counts and answers them.
 
 use std::io;
-use std::time::Duration;
 
 use nix::libc;
 
-use super::WorkerContext;
+use super::{WorkerContext, finish};
 use crate::application::AppBody;
 use crate::connection::{ClientName, RefusalReason, Refused};
-use crate::event_loop::access_log::{AccessLogEntry, LoggedRequestLine};
 use crate::event_loop::client::Client;
+use crate::event_loop::finished_request::{FinishedRequest, LoggedRequestLine};
 use crate::shared::log::{Level, Value};
 
 /// Writes a line to the access log, and one to the log unless there were too many.
 pub(super) fn note(context: &mut WorkerContext, client: ClientName<'_>, refused: &Refused) {
-    let line = LoggedRequestLine::of(&refused.request);
-    if let Some(access) = &mut context.access {
-        access.record(&AccessLogEntry {
-            at: context.clock.wall(),
-            client,
-            request: line,
-            status: refused.reason.status(),
-            body_bytes: 0,
-            referer: refused.request.referer.as_deref(),
-            user_agent: refused.request.user_agent.as_deref(),
-            duration: Duration::ZERO,
-            request_id: None,
-            refused: Some(refused.reason),
-        });
-    }
+    let finished = FinishedRequest::refused(client, &refused.request, refused.reason);
+    finish::hand_over(context, &finished);
+    let line = finished.line;
     match refused.reason {
         // An error line has said more than this line would.
         RefusalReason::DiskFull | RefusalReason::NoDescriptor | RefusalReason::NotStored => return,
@@ -57,7 +44,7 @@ pub(super) fn note(context: &mut WorkerContext, client: ClientName<'_>, refused:
     if !address.is_empty() {
         pairs.push(("remote_addr", Value::Text(&address)));
     }
-    if let Some(LoggedRequestLine { method, path, version: _ }) = line {
+    if let Some(LoggedRequestLine { method, path, .. }) = line {
         pairs.push(("method", Value::Bytes(method)));
         pairs.extend(path.map(|path| ("path", Value::Bytes(path))));
     }

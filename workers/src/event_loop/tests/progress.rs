@@ -7,9 +7,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::*;
 use crate::application::Stream;
-use crate::event_loop::client::Record;
 use crate::event_loop::drive::TURN_TIME;
-use crate::http::Version;
+use crate::event_loop::record::{Record, Timing};
+use crate::http::Head;
+use crate::settings::{HeaderMap, Limits};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -183,17 +184,12 @@ fn closing_an_iterable_is_a_call_that_is_as_old_as_its_request() {
         let token = event_loop.take_queued(0).unwrap();
         let client = event_loop.clients.table.get_mut(token).unwrap();
         let (entry, seen_too) = (around.entry, seen.clone());
-        let record = Record {
-            id: None,
-            method: b"GET".as_slice().into(),
-            path: b"/download".as_slice().into(),
-            version: Version::Http11,
-            called: event_loop.context.clock.now(),
-            referer: None,
-            user_agent: None,
-        };
+        let bytes = b"GET /download HTTP/1.1\r\nHost: x\r\n\r\n";
+        let head = Head::of(bytes, &Limits::default(), HeaderMap::Drop).unwrap().unwrap();
+        let now = event_loop.context.clock.now();
+        client.begin_call(Timing::new(now, Duration::ZERO), None);
         let body = Items { has_more: Cell::new(true), entry, seen: seen_too };
-        client.stream(body, || record);
+        client.stream(body, || Record::of(bytes, &head));
         event_loop.context.clock.pass(MINUTE);
         client.conn_mut().give_up(&around.entry.counters);
         event_loop.serve(token, false);

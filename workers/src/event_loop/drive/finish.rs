@@ -1,0 +1,117 @@
+//! How a request ends: the application's side of it is closed, and everybody who wants to know about it is told.
+
+use super::{SPARE_BYTES, WorkerContext, admission};
+use crate::application::{AppBody, Application, Request};
+use crate::event_loop::access_log::AccessLog;
+use crate::event_loop::client::Client;
+use crate::event_loop::finished_request::FinishedRequest;
+use crate::event_loop::record::{Record, Timing};
+use crate::http::Status;
+use crate::shared::fd;
+
+/// The record of a request that the application is about to be called for, if somebody wants it.
+pub(super) fn record_of<A: Application>(
+    app: &mut A,
+    context: &mut WorkerContext,
+    request: &Request<'_>,
+) -> Option<Box<Record>> {
+    if !context.keeps_heads() {
+        return None;
+    }
+    let mut record = context.spare_record.take().unwrap_or_default();
+    record.replace(request.head_bytes, request.head);
+    if context.access.as_ref().is_some_and(AccessLog::names_requests)
+        && let Some(id) = app.request_id(request)
+    {
+        record.identify(id);
+    }
+    Some(record)
+}
+
+/// Ends a response that was sent completely.
+pub(super) fn finish<B: AppBody>(
+    context: &mut WorkerContext,
+    client: &mut Client<B>,
+    has_more: bool,
+) {
+    let reply = client.conn().reply();
+    let (conn, transport) = client.conn_and_transport();
+    if conn.closes_at_once() && fd::has_unread(transport.socket()) {
+        conn.linger_after();
+    }
+    conn.finish(&context.entry.counters);
+    if !has_more && client.is_idle() {
+        // Before the iterable is closed, which may take long.
+        client.show_answered(context.clock.monotonic());
+    }
+    close(context, client, reply);
+    if let Some(memory) = client.conn_mut().write_buffer().reclaim()
+        && memory.capacity() <= SPARE_BYTES
+    {
+        context.spare = Some(memory);
+    }
+}
+
+/// Ends the response of a connection that is about to be closed, if it has one that was aborted.
+pub(super) fn end_reply<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
+    let reply = client.conn().reply();
+    close(context, client, reply);
+}
+
+/// Closes the application's side of a reply, even if it was aborted, and hands the finished request over. The
+/// iterable's `close()` counts as a call of the application, and as a part of the request.
+fn close<B: AppBody>(
+    context: &mut WorkerContext,
+    client: &mut Client<B>,
+    reply: Option<(Status, u64)>,
+) {
+    let Some(mut phases) = client.phases(context.clock.now()) else {
+        return context.leave_if_forked(); // It was refused, so the application has no part in it.
+    };
+    let owes_close = client.owes_close();
+    if owes_close
+        && let Some(timing) = client.timing().copied()
+        && let Some(record) = client.record()
+    {
+        resume(context, record, &timing);
+    }
+    let began = context.clock.monotonic();
+    let record = client.close_reply();
+    context.leave_if_forked();
+    if owes_close {
+        end_call(context, None);
+        phases.application += context.clock.monotonic().saturating_sub(began);
+    }
+    let address = client.conn().client();
+    hand_over(context, &FinishedRequest::answered(address, record.as_deref(), reply, phases));
+    context.spare_record = record.filter(|record| record.capacity() <= SPARE_BYTES);
+}
+
+/// Shows on the scoreboard that the application is called once more for a request.
+pub(super) fn resume(context: &WorkerContext, record: &Record, timing: &Timing) {
+    let (now, monotonic) = (context.clock.now(), context.clock.monotonic());
+    let age = now.saturating_duration_since(timing.called);
+    let since = monotonic.saturating_sub(age);
+    admission::show(context, monotonic, since, (record.method(), record.path()));
+}
+
+/// The application has returned, from a call that began when the clock was read last.
+pub(super) fn end_call(context: &mut WorkerContext, timing: Option<&mut Timing>) {
+    let began = context.clock.monotonic();
+    context.clock.read();
+    let ended = context.clock.monotonic();
+    context.entry.end_call(ended);
+    if let Some(timing) = timing {
+        timing.application += ended.saturating_sub(began);
+    }
+}
+
+/// Hands a request that is finished, or was refused, to everybody who counts requests or writes about them.
+pub(super) fn hand_over(context: &mut WorkerContext, finished: &FinishedRequest<'_>) {
+    if finished.refused.is_none() {
+        context.entry.request_duration.record(finished.phases.duration);
+    }
+    if let Some(access) = &mut context.access {
+        access.record(finished, context.clock.wall());
+    }
+}

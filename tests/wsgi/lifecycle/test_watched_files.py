@@ -202,10 +202,15 @@ def test_directories_without_code_are_ignored_and_new_ones_are_watched(serve, pr
     project.good("001", "import views.pages")
     project.write("views/pages.py", "")
     wait_for_version(server, "001")
-    since = server.position()
-    project.write("views/pages.py", "EDITED = True")
-    assert server.wait_for(FILES_CHANGED, since=since).pairs["path"] == "views/pages.py"
-    server.wait_for(RELOAD_DONE, since=since)
+    # On a busy machine, the first edit may be reported together with those before it, under the name of shop.py.
+    for number in range(5):
+        since = server.position()
+        project.write("views/pages.py", f"EDITED = {number}")
+        changed = server.wait_for(FILES_CHANGED, since=since).pairs["path"]
+        server.wait_for(RELOAD_DONE, since=since)
+        if changed == "views/pages.py":
+            break
+    assert changed == "views/pages.py", server.log
     named = {line.pairs["path"] for line in server.events(FILES_CHANGED)}
     assert named <= {"shop.py", "views/pages.py"}, server.log
 

@@ -14,8 +14,8 @@ STEADY = {"epoll_wait", "recvfrom", "sendto"}
 ATTACHING = {"restart_syscall"}
 # A request whose worker did not get the processor at once is not answered before its client has been found to be there.
 IF_LATE = "getsockopt"
-# Once a second, a worker looks whether the application has replaced its signal handlers.
-EACH_SECOND = {"getpid": 1, "rt_sigaction": 3}
+# Once a second, a worker looks whether the application has replaced its signal handlers or its descriptors.
+EACH_SECOND = {"getpid": 1, "rt_sigaction": 3, "fstat": 4}
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ pub mod monitor;
 
 pub mod client;
 
+pub mod dashboard;
 pub mod emitter;
 pub mod migrate;
 

@@ -7,7 +7,7 @@ use clap::{Arg, Command, ValueHint};
 use clap_complete::{Shell, generate};
 use clap_mangen::Man;
 
-use super::{Invocation, UsageError, ctl, help, init, migrate, top};
+use super::{Invocation, UsageError, ctl, dashboard, help, init, migrate, top};
 use crate::config::options::peers::Peer;
 use crate::config::options::{OPTIONS, OptionSpec};
 
@@ -119,6 +119,8 @@ fn whole(detail: Detail) -> Command {
         .subcommand(ctl::command().name(ctl::WORD))
         .subcommand(top::command().name(top::WORD))
         .subcommand(init::command().name(init::WORD))
+        .subcommand(dashboard::dashboard_command().name(dashboard::DASHBOARD))
+        .subcommand(dashboard::alerts_command().name(dashboard::ALERTS))
         .subcommands(
             [migrate, topics, completions, man].map(|command| command.disable_help_flag(true)),
         )

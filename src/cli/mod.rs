@@ -5,6 +5,7 @@
 //! whether it came from an option or from a variable. Nothing here prints or exits.
 
 mod ctl;
+mod dashboard;
 mod generated;
 mod help;
 mod init;
@@ -158,6 +159,8 @@ pub fn parse(
             Some(help::WORD) => return help::parse(rest),
             Some(init::WORD) => return init::parse(rest),
             Some(migrate::WORD) => return migrate::parse(rest),
+            Some(dashboard::DASHBOARD) => return dashboard::dashboard(rest),
+            Some(dashboard::ALERTS) => return dashboard::alerts(rest),
             Some(generated::COMPLETIONS) => return generated::completions(rest),
             Some(generated::MAN) => return generated::man(rest),
             Some(_) | None => {}
@@ -212,12 +215,14 @@ const VARIABLES: &str = "Every option except those under 'Instead of serving' ca
 
 /// The words that take the place of an application; a module of such a name is served as `ctl:app`.
 #[cfg(test)]
-const WORDS: [&str; 7] = [
+const WORDS: [&str; 9] = [
     ctl::WORD,
     top::WORD,
     init::WORD,
     migrate::WORD,
     help::WORD,
+    dashboard::DASHBOARD,
+    dashboard::ALERTS,
     generated::COMPLETIONS,
     generated::MAN,
 ];
@@ -251,6 +256,7 @@ fn described() -> Command {
             "arctos [OPTIONS] [MODULE:ATTR]\n       arctos ctl VERB [--admin ADDRESS]\n       \
              arctos top [--admin ADDRESS]\n       arctos init [PATH]\n       \
              arctos migrate SERVER CONFIGURATION\n       arctos help [TOPIC]\n       \
+             arctos dashboard SYSTEM\n       arctos alerts SYSTEM\n       \
              arctos completions SHELL\n       arctos man",
         )
         // The last of two counts, so that a script can end in "$@".

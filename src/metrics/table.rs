@@ -72,8 +72,13 @@ fn lines() -> Vec<TableRow> {
     lines
 }
 
+/// Whether only the supervisor counts it, so that it has no tag `worker`.
+pub fn is_of_supervisor(counter: Counter) -> bool {
+    SUPERVISOR_COUNTERS.contains(&counter)
+}
+
 fn tags(counter: Counter) -> String {
-    if SUPERVISOR_COUNTERS.contains(&counter) {
+    if is_of_supervisor(counter) {
         String::new()
     } else if COMMON_COUNTERS.contains(&counter) {
         "worker; none for the supervisor".to_owned()

@@ -137,7 +137,7 @@ start_server() {{
 }}
 arctos() {{
     case " $* " in
-    " ctl "* | " top "* | " help "* | " init "* | " completions "* | " man "* | *" --help "* | *" --check "* | *" --print-config "*) command arctos "$@" ;;
+    " ctl "* | " top "* | " help "* | " init "* | " dashboard "* | " alerts "* | " completions "* | " man "* | *" --help "* | *" --check "* | *" --print-config "*) command arctos "$@" ;;
     *) start_server "$@" ;;
     esac
 }}

@@ -1,0 +1,381 @@
+"""The dashboards and alert rules that arctos prints: every query has a result in a Prometheus that scrapes a running
+server, every metric of the Datadog dashboard is one that this server sends, and every alert fires when it should."""
+
+import json
+import os
+import re
+import signal
+import threading
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from typing import NamedTuple
+
+import pytest
+import yaml
+from support.ports import free_port
+from support.prometheus import Prometheus, promtool
+from support.server import WORKER_READY, Server, run
+from support.statsd_sink import DOGSTATSD, Sink
+from support.waiting import wait_until
+from support.wire import Ended, Wire
+
+VARIABLES = {"$job": "shop", "$instance": ".*", "$zone": ".*", "$worker": ".*", "$__rate_interval": "10m"}
+# What has no result in the run below, and why.
+EXPECTED_EMPTY = {"Failed reloads": "no reload fails"}
+# Metrics that the run does not cause, and why. Other tests cause them, and find them at a daemon.
+NOT_CAUSED = {
+    "conn.accept.error": "no accept fails",
+    "log.dropped": "the log can be written",
+    "reload.failed": "no reload fails",
+    "req.abandoned": "no client leaves while its request waits",
+    "req.error.read": "no client resets its connection",
+    "resp.aborted": "no client leaves in a response",
+    "resp.sendfile.bytes": "no file is sent",
+    "resp.victim": "the worker that is killed has no request",
+    "req.killed": "the worker that is killed has no request",
+    "statsd.dropped": "the daemon is there",
+    "worker.timeout": "no worker hangs",
+}
+COMPARISON = re.compile(r"\n(>|<|==|unless) ")
+
+
+def printed(*words):
+    code, out, error = run(*words)
+    assert (code, error) == (0, "")
+    return out
+
+
+@pytest.fixture(scope="module")
+def grafana():
+    return json.loads(printed("dashboard", "grafana"))
+
+
+@pytest.fixture(scope="module")
+def datadog():
+    return json.loads(printed("dashboard", "datadog"))
+
+
+@pytest.fixture(scope="module")
+def rules():
+    [group] = yaml.safe_load(printed("alerts", "prometheus"))["groups"]
+    return {rule["alert"]: rule for rule in group["rules"]}
+
+
+# --- A running server ---
+
+
+def requests_of_all_kinds(address):
+    """Sends requests after which nearly every counter is above zero."""
+    with Wire(address) as wire:
+        for target in ("/", "/nowhere", "/status?line=301+Moved", "/written-large"):
+            wire.get(target).response()
+        wire.get("/", "X_Dropped: 1").response()
+        wire.send(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+        wire.until(b"100 Continue\r\n\r\n")
+        wire.send(b"ok")
+        wire.response()
+        wire.get("/fail").response()
+        assert wire.is_closed()
+    with Wire(address) as wire:
+        wire.get("/").response()  # the connection ends while it is idle
+    with Wire(address) as wire:
+        wire.send(b"garb")
+        time.sleep(0.01)  # so that it arrives in two parts
+        wire.send(b"age\r\n\r\n")
+        wire.to_end()
+
+
+@contextmanager
+def traffic(address):
+    """Sends requests of all kinds until the end of the block."""
+    stopped = threading.Event()
+
+    def client():
+        while not stopped.wait(0.05):
+            with suppress(Ended, OSError):  # of the worker that is killed
+                requests_of_all_kinds(address)
+
+    thread = threading.Thread(target=client)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def observed(tmp_path_factory):
+    """Prometheus, and what a statsd daemon received, of a server under load whose worker was killed and that was
+    reloaded."""
+    directory, port = tmp_path_factory.mktemp("prometheus"), free_port()
+    with ExitStack() as stack:
+        sink = Sink()
+        stack.callback(sink.close)
+        options = ("--statsd-host", sink.option, *DOGSTATSD, "--zone", "eu", "--admin-bind", f"127.0.0.1:{port}")
+        server = stack.enter_context(Server("plain:app", *options, workers=2))
+        prometheus = stack.enter_context(Prometheus(directory, port))
+        address = ("127.0.0.1", server.port)
+        scrapes = "count_over_time(arctos_workers_target[10m]) >= "
+        wait_until(lambda: prometheus.query(scrapes + "2"))
+        with traffic(address):
+            killed = server.worker_pids()[0]
+            os.kill(killed, signal.SIGKILL)
+            server.wait_for(WORKER_READY, 3)
+            server.send(signal.SIGHUP)
+            wait_until(lambda: prometheus.query("arctos_reload_ok_total == 1"))
+            wait_until(lambda: prometheus.query('sum(arctos_worker_restarts_total{reason="signal"}) == 1'))
+            wait_until(lambda: prometheus.query("min(increase(arctos_resp_status_5xx_total[10m])) > 0"))
+        # The next two flushes have what was counted so far.
+        flushes = lambda received: sum(metric.name == "arctos.workers.target" for metric in received.metrics)  # noqa: E731
+        before = sink.look(flushes)
+        sink.wait_for(lambda received: flushes(received) >= before + 2)
+        yield prometheus, sink
+
+
+def names_of(received):
+    return {metric.name.removeprefix("arctos.") for metric in received.metrics}
+
+
+# --- Grafana and Prometheus ---
+
+
+def filled(expression):
+    """An expression of the dashboard as Grafana sends it, with everything selected."""
+    for variable, value in VARIABLES.items():
+        expression = expression.replace(variable, value)
+    assert "$" not in expression
+    return expression
+
+
+def queries(grafana):
+    """All expressions of the dashboard, each with a name."""
+    for panel in grafana["panels"]:
+        for target in panel.get("targets", []):
+            yield f"{panel['title']}: {target['legendFormat']}", target["expr"]
+    for annotation in grafana["annotations"]["list"]:
+        yield annotation["name"], annotation["expr"]
+
+
+def test_every_query_of_the_dashboard_has_a_result(observed, grafana):
+    prometheus, _ = observed
+    found = {name: prometheus.query(filled(expression)) for name, expression in queries(grafana)}
+    assert len(found) > 40
+    assert {name for name, values in found.items() if not values} == EXPECTED_EMPTY.keys()
+    assert all(value >= 0 for values in found.values() for _, value in values)
+
+
+def test_every_variable_of_the_dashboard_has_values(observed, grafana):
+    prometheus, _ = observed
+    for variable in grafana["templating"]["list"]:
+        if variable["type"] == "query":
+            series, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"]).groups()
+            assert prometheus.ask(f"label/{label}/values", **{"match[]": filled(series)}), label
+
+
+def test_a_selected_worker_hides_no_panel(observed, grafana):
+    prometheus, _ = observed
+    for name, expression in queries(grafana):
+        if name not in EXPECTED_EMPTY and name != "Deaths of workers":
+            assert prometheus.query(filled(expression.replace("$worker", "1"))), name
+
+
+def test_both_sides_of_every_alert_have_values(observed, rules):
+    """The comparison itself has a result only if something is wrong."""
+    prometheus, _ = observed
+    for name, rule in rules.items():
+        prometheus.query(rule["expr"])
+        left, comparison, right = COMPARISON.split(rule["expr"])
+        for side in (left.replace(" offset 1h", ""), right):
+            assert re.fullmatch(r"[0-9.]+", side) or prometheus.query(side), (name, side)
+
+
+# --- Alerts in promtool ---
+
+SERVER = 'job="shop",instance="shop:9000",zone="eu"'
+WORKER = SERVER + ',worker="0"'
+MINUTES = 120
+
+
+def restarts(reason):
+    return f'arctos_worker_restarts_total{{{WORKER},reason="{reason}"}}'
+
+
+def bucket(name, bound):
+    return f'arctos_{name}_seconds_bucket{{{WORKER},le="{bound}"}}'
+
+
+# The series of a server under load that is well, with a value each minute.
+WELL = {
+    f"arctos_workers_target{{{SERVER}}}": f"4x{MINUTES}",
+    f"arctos_workers_ready{{{SERVER}}}": f"4x{MINUTES}",
+    f"arctos_workers_utilization{{{SERVER}}}": f"0.3x{MINUTES}",
+    f"arctos_backlog_len{{{SERVER}}}": f"0x{MINUTES}",
+    f"arctos_backlog_max{{{SERVER}}}": f"2048x{MINUTES}",
+    f"arctos_reload_failed_total{{{SERVER}}}": f"0x{MINUTES}",
+    f"arctos_statsd_dropped_total{{{SERVER}}}": f"0x{MINUTES}",
+    f"arctos_log_dropped_total{{{SERVER}}}": f"0x{MINUTES}",
+    f"arctos_log_dropped_total{{{WORKER}}}": f"0x{MINUTES}",
+    f"arctos_req_done_total{{{WORKER}}}": f"0+600x{MINUTES}",
+    f"arctos_resp_status_5xx_total{{{WORKER}}}": f"0+1x{MINUTES}",
+    bucket("request_duration", "0.262144"): f"0+600x{MINUTES}",
+    bucket("request_duration", "2.097152"): f"0+600x{MINUTES}",
+    bucket("request_duration", "+Inf"): f"0+600x{MINUTES}",
+    bucket("queue_wait", "0.008192"): f"0+60x{MINUTES}",
+    bucket("queue_wait", "1.048576"): f"0+60x{MINUTES}",
+    bucket("queue_wait", "+Inf"): f"0+60x{MINUTES}",
+    **{restarts(reason): f"0x{MINUTES}" for reason in ("boot", "exit", "signal", "timeout", "oom")},
+}
+
+
+class Case(NamedTuple):
+    """What is different from a server that is well, when the alert has to fire, and with which words."""
+
+    series: dict
+    minute: int
+    summary: str
+    also: tuple = ()  # further alerts
+    labels: dict = {}  # beside those of the server
+
+
+CASES = {
+    "ArctosGone": Case(
+        {series: "1x20" for series in WELL}, 64, "No server of shop can be scraped any more"
+    ),
+    "ArctosNoReadyWorker": Case(
+        {f"arctos_workers_ready{{{SERVER}}}": f"4x10 0x{MINUTES}"},
+        13,
+        "shop:9000 has no ready worker, and answers no request",
+    ),
+    "ArctosTooFewWorkers": Case(
+        {f"arctos_workers_ready{{{SERVER}}}": f"4x10 3x{MINUTES}"}, 17, "shop:9000 has only 3 ready workers"
+    ),
+    "ArctosWorkersFailToBoot": Case(
+        {restarts("boot"): f"0x10 1+1x4 5x{MINUTES}"}, 15, "Workers of shop:9000 fail to boot"
+    ),
+    "ArctosWorkersDie": Case(
+        {restarts("oom"): f"0x10 1+1x4 5x{MINUTES}"},
+        15,
+        "Workers of shop:9000 die, for the reason oom",
+        labels={"reason": "oom"},
+    ),
+    "ArctosReloadFailed": Case(
+        {f"arctos_reload_failed_total{{{SERVER}}}": f"0x10 1x{MINUTES}"},
+        12,
+        "A reload of shop:9000 failed, and the old code still serves",
+    ),
+    "ArctosErrors": Case(
+        {f"arctos_resp_status_5xx_total{{{WORKER}}}": f"0+60x{MINUTES}"},
+        12,
+        "10% of the responses of shop:9000 are 5xx",
+    ),
+    "ArctosSlow": Case(
+        {bucket("request_duration", "0.262144"): f"0+300x{MINUTES}"},
+        17,
+        "One request in a hundred takes 2.06s or longer at shop:9000",
+    ),
+    "ArctosRequestsWait": Case(
+        {bucket("queue_wait", "0.008192"): f"0x{MINUTES}"},
+        12,
+        "New connections wait 1.038s for a worker at shop:9000",
+    ),
+    "ArctosBacklog": Case(
+        {f"arctos_backlog_len{{{SERVER}}}": f"0x10 1536x{MINUTES}"}, 13, "75% of the backlog of shop:9000 is used"
+    ),
+    "ArctosSaturated": Case(
+        {f"arctos_workers_utilization{{{SERVER}}}": f"0.95x{MINUTES}"},
+        12,
+        "The workers of shop:9000 are in requests 95% of the time",
+    ),
+    "ArctosStatsdUnreachable": Case(
+        {f"arctos_statsd_dropped_total{{{SERVER}}}": f"0+30x{MINUTES}"}, 17, "shop:9000 cannot send metrics to statsd"
+    ),
+    "ArctosLogLinesDropped": Case(
+        {f"arctos_log_dropped_total{{{WORKER}}}": f"0x10 7x{MINUTES}"}, 12, "shop:9000 dropped log lines"
+    ),
+}
+
+
+def promtool_test(name, case, rules):
+    """A test of promtool: the alert of this name fires with its words, and no other one does."""
+    expected = []
+    for alert, rule in rules.items():
+        fires = alert == name
+        labels = {"job": "shop", "instance": "shop:9000", "zone": "eu", "severity": rule["labels"]["severity"]} | case.labels
+        if name == "ArctosGone":
+            labels = {"job": "shop", "severity": "critical"}
+        annotations = {**rule["annotations"], "summary": case.summary}
+        found = [{"exp_labels": labels, "exp_annotations": annotations}] if fires else []
+        if alert not in case.also:
+            expected.append({"eval_time": f"{case.minute}m", "alertname": alert, "exp_alerts": found})
+    series = [{"series": one, "values": values} for one, values in {**WELL, **case.series}.items()]
+    return {"name": name, "interval": "1m", "input_series": series, "alert_rule_test": expected}
+
+
+def test_every_alert_fires_when_it_should_and_no_other_one_does(rules, tmp_path):
+    assert CASES.keys() == rules.keys()
+    (tmp_path / "arctos.rules.yml").write_text(printed("alerts", "prometheus"))
+    # A server that is well, first: it expects no alert at all.
+    tests = [promtool_test("", Case({}, minute, ""), rules) for minute in (5, 64, MINUTES)]
+    tests += [promtool_test(name, case, rules) for name, case in CASES.items()]
+    document = {"rule_files": ["arctos.rules.yml"], "evaluation_interval": "1m", "tests": tests}
+    (tmp_path / "tests.yml").write_text(yaml.safe_dump(document))
+    assert promtool("check", "rules", tmp_path / "arctos.rules.yml")[0] == 0
+    code, said = promtool("test", "rules", tmp_path / "tests.yml")
+    assert code == 0, said
+
+
+def test_the_series_of_these_cases_are_those_of_a_server(observed):
+    prometheus, _ = observed
+    assert {series.partition("{")[0] for series in WELL} <= prometheus.names()
+
+
+# --- Datadog ---
+
+DATADOG_QUERY = re.compile(
+    r"(?:sum|avg|p50|p95|p99):(?P<name>arctos\.[a-z0-9_.]+)\{(?P<scope>\$\w+(?:,\$\w+)*)\}"
+    r"(?: by \{[a-z]+(?:,[a-z]+)*\})?(?:\.as_(?:rate|count)\(\))?"
+)
+
+
+def widgets(datadog):
+    return [widget["definition"] for group in datadog["widgets"] for widget in group["definition"]["widgets"]]
+
+
+def datadog_names(datadog):
+    """The names of all metrics on the dashboard of Datadog, without their prefix."""
+    requests = [request for widget in widgets(datadog) for request in widget["requests"]]
+    queries = [query["query"] for request in requests for query in request["queries"]]
+    return {DATADOG_QUERY.fullmatch(query)["name"].removeprefix("arctos.") for query in queries}
+
+
+def test_the_dashboard_of_datadog_has_what_its_api_requires(datadog):
+    """The fields are those of Datadog's API for dashboards. With the reflow type `auto`, widgets have no layout."""
+    assert (datadog["layout_type"], datadog["reflow_type"]) == ("ordered", "auto")
+    variables = {f"${variable['name']}" for variable in datadog["template_variables"]}
+    for group in datadog["widgets"]:
+        assert group.keys() == {"definition"}
+        assert group["definition"].keys() == {"type", "layout_type", "title", "widgets"}
+        assert all(widget.keys() == {"definition"} for widget in group["definition"]["widgets"])
+    for widget in widgets(datadog):
+        assert widget["type"] == "timeseries" and widget["title"] and widget["requests"]
+        for request in widget["requests"]:
+            assert request["response_format"] == "timeseries"
+            assert request["display_type"] in ("line", "area", "bars")
+            names = [query["name"] for query in request["queries"]]
+            for query in request["queries"]:
+                assert query.keys() == {"data_source", "name", "query"} and query["data_source"] == "metrics"
+                assert set(DATADOG_QUERY.fullmatch(query["query"])["scope"].split(",")) <= variables, query
+            [formula] = request["formulas"]
+            assert sorted(re.findall(r"[a-z]+[0-9]*", formula["formula"])) == sorted(names)
+
+
+def test_every_metric_of_the_dashboard_of_datadog_is_sent(observed, datadog):
+    _, sink = observed
+    sent, shown = sink.look(names_of), datadog_names(datadog)
+    assert shown - sent <= NOT_CAUSED.keys() <= shown
+
+
+def test_both_dashboards_have_the_same_panels(grafana, datadog):
+    panels = [panel["title"] for panel in grafana["panels"] if panel["type"] != "row"]
+    assert panels == [widget["title"] for widget in widgets(datadog)]

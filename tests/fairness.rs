@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use arctos_worker::settings::Settings;
-use arctos_worker::shared::scoreboard::Counter;
+use arctos_worker::shared::scoreboard::{Counter, StatusClass};
 use arctos_worker::worker::WorkerExit;
 
 use crate::support::ok::{GET, OkApplication, has_answer, is_answered};
@@ -110,6 +110,6 @@ fn a_rejected_request_has_no_request_duration() {
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).expect("an answer and the end");
     assert!(answer.starts_with(b"HTTP/1.1 505 "), "{}", String::from_utf8_lossy(&answer));
-    assert_eq!(server.entry().request_duration.count(), 1);
+    assert_eq!(server.entry().requests.duration(StatusClass::Success).count(), 1);
     assert_eq!(server.stop(), WorkerExit::Done);
 }

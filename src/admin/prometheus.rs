@@ -6,7 +6,8 @@
 //! - A counter has a sample with `worker="SLOT"` for each slot that ever had a worker, and one without `worker` for the
 //!   supervisor itself. [`CountedBy`] says which of them are always written; others are written only if they are
 //!   not zero. All samples of a counter add up to its total.
-//! - A histogram has samples for each slot. Its bounds are octaves from 2 us to 18 min, which are also bounds of the
+//! - A histogram has samples for each slot; one that counts a class of statuses other than 2xx only once it has a value,
+//!   because the counters of these classes exist from the start. Its bounds are octaves from 2 us to 18 min, which are also bounds of the
 //!   recorded buckets, so nothing is estimated. `_count` is the sum of the buckets, so that it always equals the bucket
 //!   `+Inf`, even if a worker recorded while they were read.
 //! - `le` means "less or equal", while our buckets end just below their bound. Only a duration of exactly the bound, to
@@ -17,7 +18,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use arctos_worker::shared::identity::SlotId;
-use arctos_worker::shared::scoreboard::{Counter, Histogram};
+use arctos_worker::shared::scoreboard::{Counter, Histogram, StatusClass};
 
 use crate::metrics::names::counter_prometheus_name;
 use crate::metrics::{
@@ -48,8 +49,8 @@ pub fn text(carried: &CarriedTotals, gauges: &Gauges, zone: Option<&str>) -> Str
     for gauge in Gauge::ALL {
         page.gauge(gauge, gauges, zone);
     }
-    for distribution in Distribution::ALL {
-        page.histograms(distribution, &workers);
+    for family in Distribution::families() {
+        page.histograms(family, &workers);
     }
     page.text
 }
@@ -110,7 +111,7 @@ impl MetricsPage {
             for counter in family {
                 let count = source.totals.count(*counter);
                 if is_always_written || count > 0 {
-                    self.sample(&name, &source.labels, counter.reason(), format_args!("{count}"));
+                    self.sample(&name, &source.labels, counter.tag(), format_args!("{count}"));
                 }
             }
         };
@@ -142,38 +143,50 @@ impl MetricsPage {
         }
     }
 
-    fn histograms(&mut self, distribution: Distribution, workers: &[SampleSource<'_>]) {
-        let name = distribution.prometheus_name();
-        self.describe(&name, "histogram", distribution.meaning());
-        let bucket_name = format!("{name}_bucket");
-        let bounds: Vec<_> = OCTAVES
-            .map(|octave| Duration::from_micros(1 << octave))
-            .map(|bound| (buckets_below(bound), format!("{}", Seconds(bound))))
-            .collect();
+    fn histograms(&mut self, family: &[Distribution], workers: &[SampleSource<'_>]) {
+        let Some(first) = family.first() else { return };
+        let name = first.prometheus_name();
+        self.describe(&name, "histogram", first.meaning());
+        let names = HistogramNames::of(&name);
         for worker in workers {
-            let sums = worker.totals.distribution(distribution);
-            let mut labels = worker.labels.clone();
-            labels.push_str(if labels.is_empty() { "le=\"" } else { ",le=\"" });
-            let shared_bytes = labels.len();
-            let mut bucket = |le: &str, count: u64| {
-                labels.truncate(shared_bytes);
-                labels.push_str(le);
-                labels.push('"');
-                self.sample(&bucket_name, &labels, None, format_args!("{count}"));
-            };
-            let (mut count, mut from) = (0, 0);
-            for (to, le) in &bounds {
-                count += sum(sums, from..*to);
-                bucket(le, count);
-                from = *to;
+            for distribution in family {
+                let totals = worker.totals.distribution(*distribution);
+                let is_always_written =
+                    distribution.class().is_none_or(|class| class == StatusClass::Success);
+                if is_always_written || totals.count > 0 {
+                    let labels = with_tag(&worker.labels, distribution.tag());
+                    self.histogram(&names, labels, totals);
+                }
             }
-            count += sum(sums, from..Histogram::BUCKETS);
-            bucket("+Inf", count);
-            let (name_of_sum, name_of_count) = (format!("{name}_sum"), format!("{name}_count"));
-            let seconds = Seconds(sums.sum);
-            self.sample(&name_of_sum, &worker.labels, None, format_args!("{seconds}"));
-            self.sample(&name_of_count, &worker.labels, None, format_args!("{count}"));
         }
+    }
+
+    fn histogram(
+        &mut self,
+        names: &HistogramNames,
+        mut labels: String,
+        totals: &DistributionTotals,
+    ) {
+        let own_bytes = labels.len();
+        labels.push_str(if labels.is_empty() { "le=\"" } else { ",le=\"" });
+        let shared_bytes = labels.len();
+        let mut bucket = |le: &str, count: u64| {
+            labels.truncate(shared_bytes);
+            labels.push_str(le);
+            labels.push('"');
+            self.sample(&names.bucket, &labels, None, format_args!("{count}"));
+        };
+        let (mut count, mut from) = (0, 0);
+        for (to, le) in &names.bounds {
+            count += sum(totals, from..*to);
+            bucket(le, count);
+            from = *to;
+        }
+        count += sum(totals, from..Histogram::BUCKETS);
+        bucket("+Inf", count);
+        labels.truncate(own_bytes);
+        self.sample(&names.sum, &labels, None, format_args!("{}", Seconds(totals.sum)));
+        self.sample(&names.count, &labels, None, format_args!("{count}"));
     }
 
     fn describe(&mut self, name: &str, kind: &str, meaning: &str) {
@@ -185,22 +198,52 @@ impl MetricsPage {
         &mut self,
         name: &str,
         labels: &str,
-        reason: Option<&str>,
+        tag: Option<(&str, &str)>,
         value: fmt::Arguments<'_>,
     ) {
         self.text.push_str(name);
-        if !labels.is_empty() || reason.is_some() {
+        if !labels.is_empty() || tag.is_some() {
             self.text.push('{');
             self.text.push_str(labels);
-            if let Some(reason) = reason {
+            if let Some((name, value)) = tag {
                 let comma = if labels.is_empty() { "" } else { "," };
-                let reason = Escaped { text: reason, quotes: true };
-                let _ = write!(self.text, "{comma}reason=\"{reason}\"");
+                let value = Escaped { text: value, quotes: true };
+                let _ = write!(self.text, "{comma}{name}=\"{value}\"");
             }
             self.text.push('}');
         }
         let _ = writeln!(self.text, " {value}");
     }
+}
+
+/// The names of the samples of a histogram, and its bounds.
+struct HistogramNames {
+    bucket: String,
+    sum: String,
+    count: String,
+    /// The number of recorded buckets up to each bound, and the bound as text.
+    bounds: Vec<(usize, String)>,
+}
+
+impl HistogramNames {
+    fn of(name: &str) -> Self {
+        let bounds = OCTAVES.map(|octave| Duration::from_micros(1 << octave));
+        Self {
+            bucket: format!("{name}_bucket"),
+            sum: format!("{name}_sum"),
+            count: format!("{name}_count"),
+            bounds: bounds
+                .map(|bound| (buckets_below(bound), Seconds(bound).to_string()))
+                .collect(),
+        }
+    }
+}
+
+/// Labels with one more.
+fn with_tag(labels: &str, tag: Option<(&str, &str)>) -> String {
+    let Some((name, value)) = tag else { return labels.to_owned() };
+    let comma = if labels.is_empty() { "" } else { "," };
+    format!("{labels}{comma}{name}=\"{}\"", Escaped { text: value, quotes: true })
 }
 
 /// The number of buckets that contain only durations below `bound`.

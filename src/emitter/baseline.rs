@@ -105,14 +105,13 @@ impl Sent {
         })
     }
 
-    /// Writes the buckets that have risen, with their rise, into `gained`.
+    /// Adds the buckets that have risen, with their rise, to `gained`.
     pub(super) fn gains(
         &self,
         distribution: Distribution,
         sums: &Sums<'_>,
         gained: &mut Vec<(usize, u64)>,
     ) {
-        gained.clear();
         rises(&self.buckets[distribution as usize], sums.buckets(distribution), gained);
     }
 

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::Histogram;
 
-use super::baseline::{Baselines, CountSource, Delta, SumKey, Sums};
+use super::baseline::{Baselines, CountSource, Delta, Sent, SumKey, Sums};
 use super::distribution::{Quantile, bits, has_bit, value_ms};
 use super::format::{LineFormat, LineSuffixes};
 use super::packer::{Datagram, Packer};
@@ -138,17 +138,33 @@ impl Composer {
             write(&mut self.line, prefix, n, suffixes.counter(counter));
             packer.line(&self.line, [Delta { source, key: SumKey::Count(counter), n }]);
         }
-        for distribution in Distribution::ALL {
-            sent.gains(distribution, sums, &mut self.gained);
-            match self.format {
-                Format::Dogstatsd => self.packed(packer, source, slot, distribution),
-                Format::Plain => {
-                    // Quantiles are gauges, so the values of a lost flush are not part of the next one.
-                    sent.skip(distribution, &self.gained);
-                    self.quantiles(packer, distribution);
+        match self.format {
+            Format::Dogstatsd => {
+                for distribution in Distribution::ALL {
+                    self.gained.clear();
+                    sent.gains(distribution, sums, &mut self.gained);
+                    self.packed(packer, source, slot, distribution);
+                }
+            }
+            Format::Plain => {
+                for family in Distribution::families() {
+                    self.gain_all(sent, sums, family);
+                    self.quantiles(packer, family[0]);
                 }
             }
         }
+    }
+
+    /// Takes the values of all distributions of a name. Quantiles are gauges, so the values of a lost flush are not part
+    /// of the next one.
+    fn gain_all(&mut self, sent: &mut Sent, sums: &Sums<'_>, family: &[Distribution]) {
+        self.gained.clear();
+        for distribution in family {
+            let first = self.gained.len();
+            sent.gains(*distribution, sums, &mut self.gained);
+            sent.skip(*distribution, &self.gained[first..]);
+        }
+        self.gained.sort_unstable_by_key(|(index, _)| *index);
     }
 
     /// Adds a distribution bit by bit, as [`super::distribution`] explains.
@@ -162,7 +178,7 @@ impl Composer {
         let suffixes = suffixes(&self.line_format, &self.common, &mut self.slots, slot);
         let prefix = self.line_format.prefixes.distribution(distribution);
         for bit in bits(&self.gained) {
-            let suffix = suffixes.distribution(&self.line_format, bit);
+            let suffix = suffixes.distribution(distribution, &self.line_format, bit);
             let room = self.limit_bytes.saturating_sub(prefix.len() + suffix.len());
             let values_per_line = (room / PACKED_VALUE_BYTES).max(1);
             let with_bit = self.gained.iter().filter(|(_, n)| has_bit(*n, bit));

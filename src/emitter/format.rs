@@ -63,23 +63,26 @@ impl LinePrefixes {
     }
 }
 
+/// Suffixes by the bit of the sample rate.
+type RateSuffixes = [OnceCell<String>; u64::BITS as usize];
+
 /// The suffixes of lines with certain tags: `|c|#worker:3,zone:x`.
 pub struct LineSuffixes {
     counter: String,
-    /// The suffixes of counters with the tag `reason`, by its value.
-    reasoned: Vec<(&'static str, String)>,
+    /// The suffixes of counters with a tag of their own.
+    tagged: Vec<((&'static str, &'static str), String)>,
     gauge: String,
     /// The tags without the type.
     tags: String,
-    /// The suffixes by the bit of the sample rate, made on demand because few are ever needed.
-    distribution: [OnceCell<String>; u64::BITS as usize],
+    /// The suffixes of each distribution, made on demand because few are ever needed.
+    distributions: [OnceCell<Box<RateSuffixes>>; Distribution::ALL.len()],
 }
 
 impl LineSuffixes {
-    /// The suffix of a counter, which may have a reason.
+    /// The suffix of a counter, which may have a tag of its own.
     pub fn counter(&self, counter: Counter) -> &str {
-        let Some(reason) = counter.reason() else { return &self.counter };
-        let found = self.reasoned.iter().find(|(known, _)| *known == reason);
+        let Some(tag) = counter.tag() else { return &self.counter };
+        let found = self.tagged.iter().find(|(known, _)| *known == tag);
         found.map_or(&self.counter, |(_, suffix)| suffix)
     }
 
@@ -89,9 +92,16 @@ impl LineSuffixes {
     }
 
     /// The suffix of a distribution whose values each count 2^`bit` times.
-    pub fn distribution(&self, line_format: &LineFormat, bit: u32) -> &str {
-        self.distribution[bit as usize]
-            .get_or_init(|| line_format.distribution_suffix(&self.tags, bit))
+    pub fn distribution(
+        &self,
+        distribution: Distribution,
+        line_format: &LineFormat,
+        bit: u32,
+    ) -> &str {
+        let rates = self.distributions[distribution as usize]
+            .get_or_init(|| Box::new([const { OnceCell::new() }; u64::BITS as usize]));
+        rates[bit as usize]
+            .get_or_init(|| line_format.distribution_suffix(&self.tags, distribution, bit))
     }
 }
 
@@ -131,8 +141,8 @@ impl LineFormat {
     pub fn suffixes(&self, own: Option<String>) -> LineSuffixes {
         let parts = own.into_iter().chain(Some(self.tags.clone()).filter(|tags| !tags.is_empty()));
         let tags = parts.collect::<Vec<_>>().join(",");
-        let reasons = Counter::ALL.into_iter().filter_map(Counter::reason);
-        let reasons = reasons.filter(|_| self.format == Format::Dogstatsd);
+        let own_tags = Counter::ALL.into_iter().filter_map(Counter::tag);
+        let own_tags = own_tags.filter(|_| self.format == Format::Dogstatsd);
         let counter = |more: &[&str]| {
             let mut line = self.client.count_with_tags(NAME, VALUE);
             for tags in [tags.as_str()].iter().chain(more).filter(|tags| !tags.is_empty()) {
@@ -146,16 +156,16 @@ impl LineFormat {
         }
         LineSuffixes {
             counter: counter(&[]),
-            reasoned: reasons
-                .map(|reason| (reason, counter(&[&format!("reason:{reason}")])))
+            tagged: own_tags
+                .map(|(name, value)| ((name, value), counter(&[&format!("{name}:{value}")])))
                 .collect(),
             gauge: self.suffix(gauge.try_send()),
             tags,
-            distribution: [const { OnceCell::new() }; u64::BITS as usize],
+            distributions: [const { OnceCell::new() }; Distribution::ALL.len()],
         }
     }
 
-    fn distribution_suffix(&self, tags: &str, bit: u32) -> String {
+    fn distribution_suffix(&self, tags: &str, distribution: Distribution, bit: u32) -> String {
         let mut line = self.client.distribution_with_tags(NAME, VALUE);
         if bit > 0 {
             // The rate is exact and written in full, because `f64` is displayed without an exponent.
@@ -163,6 +173,9 @@ impl LineFormat {
         }
         if !tags.is_empty() {
             line = line.with_tag_value(tags);
+        }
+        if let (Some((name, value)), Format::Dogstatsd) = (distribution.tag(), self.format) {
+            line = line.with_tag(name, value);
         }
         self.suffix(line.try_send())
     }
@@ -204,10 +217,10 @@ mod tests {
     fn sample_rates_are_written_in_full_and_read_as_powers_of_two() {
         let line_format = LineFormat::new(&plain());
         let suffixes = line_format.suffixes(None);
-        assert_eq!(suffixes.distribution(&line_format, 0), "|d");
-        assert_eq!(suffixes.distribution(&line_format, 1), "|d|@0.5");
+        let suffix = |bit| suffixes.distribution(Distribution::QueueWait, &line_format, bit);
+        assert_eq!((suffix(0), suffix(1)), ("|d", "|d|@0.5"));
         for bit in 1..u64::BITS {
-            let rate = suffixes.distribution(&line_format, bit).strip_prefix("|d|@").unwrap();
+            let rate = suffix(bit).strip_prefix("|d|@").unwrap();
             assert!(rate.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'), "{rate}");
             let rate: f64 = rate.parse().unwrap();
             assert_eq!((1.0 / rate) as u64, 1 << bit);

@@ -41,6 +41,7 @@ impl Unsent {
         let mut gained = Vec::new();
         let mut buckets = Vec::new();
         for distribution in Distribution::ALL {
+            gained.clear();
             sent.gains(distribution, sums, &mut gained);
             buckets.extend(gained.iter().map(|(index, n)| (distribution, *index, *n)));
         }
@@ -71,7 +72,7 @@ impl Unsent {
 #[cfg(test)]
 mod tests {
     use arctos_worker::shared::identity::{Generation, SlotId};
-    use arctos_worker::shared::scoreboard::{Scoreboard, Side};
+    use arctos_worker::shared::scoreboard::{Scoreboard, Side, StatusClass};
 
     use super::super::baseline::{Delta, SumKey};
     use super::*;
@@ -86,7 +87,10 @@ mod tests {
             entry.assign(Generation(1));
             entry.counters.add(Counter::ReqDone, n);
             for _ in 0..n {
-                entry.request_duration.record(std::time::Duration::from_micros(300));
+                entry
+                    .requests
+                    .duration(StatusClass::Success)
+                    .record(std::time::Duration::from_micros(300));
             }
         }
         totals.read(&scoreboard);
@@ -96,7 +100,7 @@ mod tests {
     fn count(carried: &CarriedTotals) -> (u64, u64) {
         let totals = || carried.slots().map(|(_, totals)| totals).chain([carried.supervisor()]);
         let durations =
-            totals().map(|totals| totals.distribution(Distribution::RequestDuration).count);
+            totals().map(|totals| totals.distribution(Distribution::RequestDuration2xx).count);
         (totals().map(|totals| totals.count(Counter::ReqDone)).sum(), durations.sum())
     }
 

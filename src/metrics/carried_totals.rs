@@ -5,8 +5,8 @@
 //!
 //! | line | meaning |
 //! |---|---|
-//! | `count SLOT NAME REASON N` | a counter; `-` stands for no reason, and for the slot of the supervisor |
-//! | `distribution SLOT NAME SUM_NS START_NS:N ..` | a distribution: its buckets that are not 0, by their start |
+//! | `count SLOT NAME VALUE N` | a counter and the value of its own tag; `-` stands for no tag, and for the slot of the supervisor |
+//! | `distribution SLOT NAME[;VALUE] SUM_NS START_NS:N ..` | a distribution: its buckets that are not 0, by their start |
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,7 +14,7 @@ use std::str::SplitAsciiWhitespace;
 use std::time::Duration;
 
 use arctos_worker::shared::identity::SlotId;
-use arctos_worker::shared::scoreboard::{Counter, Histogram};
+use arctos_worker::shared::scoreboard::{Counter, Histogram, StatusClass};
 
 use super::{Distribution, SlotTotals, Totals};
 
@@ -118,16 +118,35 @@ impl CarriedTotals {
 fn encode(text: &mut String, slot: &str, totals: &SlotTotals) {
     // Writing to a `String` cannot fail. Zeros are written, too, so that a slot without counts remains a slot.
     for counter in Counter::ALL {
-        let (name, reason) = (counter.statsd_name(), counter.reason().unwrap_or("-"));
-        let _ = writeln!(text, "count {slot} {name} {reason} {}", totals.count(counter));
+        let (name, value) = (counter.statsd_name(), value_of(counter));
+        let _ = writeln!(text, "count {slot} {name} {value} {}", totals.count(counter));
     }
     for distribution in Distribution::ALL {
         let sums = totals.distribution(distribution);
-        let _ = write!(text, "distribution {slot} {} {}", distribution.statsd_name(), ns(sums.sum));
+        let _ = write!(text, "distribution {slot} {} {}", name_of(distribution), ns(sums.sum));
         for (index, n) in sums.buckets.iter().enumerate().filter(|(_, n)| **n > 0) {
             let _ = write!(text, " {}:{n}", ns(Histogram::bounds(index).start));
         }
         text.push('\n');
+    }
+}
+
+/// The value of a counter's own tag.
+fn value_of(counter: Counter) -> &'static str {
+    counter.tag().map_or("-", |(_, value)| value)
+}
+
+/// The name of a distribution, with the value of its own tag.
+fn name_of(distribution: Distribution) -> String {
+    let name = distribution.statsd_name();
+    distribution.tag().map_or(name.to_owned(), |(_, value)| format!("{name};{value}"))
+}
+
+/// The name that servers used which did not distinguish statuses: nobody knows any more which ones they were.
+fn former_name_of(distribution: Distribution) -> &'static str {
+    match distribution.class() {
+        Some(StatusClass::None) => distribution.statsd_name(),
+        Some(_) | None => "",
     }
 }
 
@@ -137,11 +156,10 @@ fn ns(duration: Duration) -> u64 {
 }
 
 fn decode_count(mut fields: SplitAsciiWhitespace<'_>, totals: &mut SlotTotals) -> Option<()> {
-    let (name, reason) = (fields.next()?, fields.next()?);
+    let (name, value) = (fields.next()?, fields.next()?);
     let n = fields.next()?.parse().ok()?;
-    let matches = |counter: &&Counter| {
-        counter.statsd_name() == name && counter.reason().unwrap_or("-") == reason
-    };
+    let matches =
+        |counter: &&Counter| counter.statsd_name() == name && value_of(**counter) == value;
     if let Some(counter) = Counter::ALL.iter().find(matches) {
         totals.add_count(*counter, n);
     }
@@ -161,7 +179,7 @@ fn decode_distribution(
     };
     let buckets = fields.map(bucket).collect::<Option<Vec<_>>>()?;
     let mut all = Distribution::ALL.into_iter();
-    if let Some(distribution) = all.find(|distribution| distribution.statsd_name() == name) {
+    if let Some(distribution) = all.find(|of| name_of(*of) == name || former_name_of(*of) == name) {
         totals.add_distribution(distribution, sum, buckets.into_iter());
     }
     Some(())
@@ -182,7 +200,7 @@ mod tests {
         entry.counters.add(Counter::ReqDone, 7);
         entry.counters.inc(Counter::WorkerRestartsOom);
         for us in [3, 300, 300, u64::from(u32::MAX)] {
-            entry.request_duration.record(Duration::from_micros(us));
+            entry.requests.duration(StatusClass::Success).record(Duration::from_micros(us));
         }
         totals.read(&scoreboard);
         totals
@@ -196,7 +214,7 @@ mod tests {
         assert_eq!(read.supervisor().count(Counter::ReloadOk), 2);
         let (slot, totals) = read.slots().next().unwrap();
         assert_eq!((slot, totals.count(Counter::ReqDone)), (SlotId(1), 7));
-        assert_eq!(totals.distribution(Distribution::RequestDuration).count, 4);
+        assert_eq!(totals.distribution(Distribution::RequestDuration2xx).count, 4);
     }
 
     #[test]
@@ -207,7 +225,8 @@ mod tests {
         let (_, totals) = third.slots().next().unwrap();
         assert_eq!(totals.count(Counter::ReqDone), 21);
         let (one, three) = (first.slots().next().unwrap().1, totals);
-        let distribution = |of: &SlotTotals| of.distribution(Distribution::RequestDuration).clone();
+        let distribution =
+            |of: &SlotTotals| of.distribution(Distribution::RequestDuration2xx).clone();
         assert_eq!(distribution(three).count, 3 * distribution(one).count);
         assert_eq!(distribution(three).sum, 3 * distribution(one).sum);
     }
@@ -225,6 +244,16 @@ mod tests {
             totals.distribution(Distribution::QueueWait),
             expected.distribution(Distribution::QueueWait)
         );
+    }
+
+    #[test]
+    fn durations_of_a_version_that_knew_no_statuses_are_kept() {
+        let text = format!("{TITLE}\ndistribution 0 request.duration 5 8100:2\n");
+        let carried = CarriedTotals::decode(&text).unwrap();
+        let totals = carried.slots().next().unwrap().1;
+        let counts = Distribution::ALL.map(|of| totals.distribution(of).count);
+        assert_eq!(counts.iter().sum::<u64>(), 2);
+        assert_eq!(totals.distribution(Distribution::RequestDurationNone).count, 2);
     }
 
     #[test]

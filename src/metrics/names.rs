@@ -3,7 +3,7 @@
 //! [`Counter`] defines the counters. Every metric name that leaves the process, to statsd or to Prometheus, comes from
 //! these two files.
 
-use arctos_worker::shared::scoreboard::{Counter, Histogram, WorkerEntry};
+use arctos_worker::shared::scoreboard::{Counter, Histogram, StatusClass, WorkerEntry};
 
 /// The name of a counter in Prometheus, which is a public interface. Counters with the same statsd name share it.
 pub fn counter_prometheus_name(counter: Counter) -> String {
@@ -88,52 +88,82 @@ gauges! {
     WorkerRss, "worker.rss", Worker, "Resident memory in bytes.";
 }
 
-/// A duration that is recorded in histograms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(usize)]
-pub enum Distribution {
-    /// `request.duration`.
-    RequestDuration,
-    /// `queue.wait`.
-    QueueWait,
+/// Defines the distributions, one per line: variant, statsd name without the prefix, the class of its tag `status` if it
+/// has one, where a worker counts it, and meaning.
+macro_rules! distributions {
+    (@class) => { None };
+    (@class $class:ident) => { Some(StatusClass::$class) };
+    ($($variant:ident, $name:literal $(status $class:ident)?, $entry:ident => $histogram:expr, $meaning:literal;)*) => {
+        /// A duration that is recorded in histograms. Those of one name differ in their tag `status`, and stand together.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(usize)]
+        pub enum Distribution {
+            $(#[doc = concat!("`", $name, "`: ", $meaning)] $variant,)*
+        }
+
+        impl Distribution {
+            /// All distributions, in the order of the table in the guide.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
+
+            /// Its name in statsd, without the prefix. Once released, an interface. Values are milliseconds.
+            pub const fn statsd_name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What it measures, in one sentence for operators.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $meaning,)* }
+            }
+
+            /// The class of the responses that it measures; `None` for all.
+            pub const fn class(self) -> Option<StatusClass> {
+                match self { $(Self::$variant => distributions!(@class $($class)?),)* }
+            }
+
+            /// Where a worker counts it.
+            pub fn of(self, entry: &WorkerEntry) -> &Histogram {
+                match self { $(Self::$variant => { let $entry = entry; $histogram })* }
+            }
+        }
+    };
 }
 
 impl Distribution {
-    /// All distributions, in the order of the table in the guide.
-    pub const ALL: [Self; 2] = [Self::RequestDuration, Self::QueueWait];
-
-    /// Its name in statsd, without the prefix. Once released, an interface. Values are milliseconds.
-    pub const fn statsd_name(self) -> &'static str {
-        match self {
-            Self::RequestDuration => "request.duration",
-            Self::QueueWait => "queue.wait",
-        }
-    }
-
     /// Its name in Prometheus, where values are seconds. Once released, an interface.
     pub fn prometheus_name(self) -> String {
         prometheus_name(self.statsd_name(), "_seconds")
     }
 
-    /// What it measures, in one sentence for operators.
-    pub const fn meaning(self) -> &'static str {
-        match self {
-            Self::RequestDuration => {
-                "From the call of the application to the last byte handed to the kernel."
-            }
-            Self::QueueWait => {
-                "How long a new connection's last bytes had waited in the kernel when it was accepted."
-            }
-        }
+    /// The name and value of its own tag, if it has one.
+    pub fn tag(self) -> Option<(&'static str, &'static str)> {
+        self.class().map(|class| ("status", class.name()))
     }
 
-    /// Where a worker counts it.
-    pub fn of(self, entry: &WorkerEntry) -> &Histogram {
-        match self {
-            Self::RequestDuration => &entry.request_duration,
-            Self::QueueWait => &entry.queue_wait,
-        }
+    /// All distributions by their name.
+    pub fn families() -> impl Iterator<Item = &'static [Self]> {
+        Self::ALL.chunk_by(|one, next| one.statsd_name() == next.statsd_name())
     }
+}
+
+distributions! {
+    RequestDuration2xx, "request.duration" status Success, entry => entry.requests.duration(StatusClass::Success),
+        "From the call of the application to the last byte handed to the kernel.";
+    RequestDuration3xx, "request.duration" status Redirection, entry => entry.requests.duration(StatusClass::Redirection),
+        "From the call of the application to the last byte handed to the kernel.";
+    RequestDuration4xx, "request.duration" status ClientError, entry => entry.requests.duration(StatusClass::ClientError),
+        "From the call of the application to the last byte handed to the kernel.";
+    RequestDuration5xx, "request.duration" status ServerError, entry => entry.requests.duration(StatusClass::ServerError),
+        "From the call of the application to the last byte handed to the kernel.";
+    RequestDurationNone, "request.duration" status None, entry => entry.requests.duration(StatusClass::None),
+        "From the call of the application to the last byte handed to the kernel.";
+    RequestQueue, "request.queue", entry => &entry.requests.queue,
+        "How long a complete request waited, in the kernel and in its worker, until the application was called.";
+    RequestApplication, "request.application", entry => &entry.requests.application,
+        "The time of all calls of the application for a request, including the close() of its iterable.";
+    RequestSend, "request.send", entry => &entry.requests.send,
+        "The rest of request.duration: waiting for the client to take the response, for a file, or for other clients.";
+    QueueWait, "queue.wait", entry => &entry.queue_wait,
+        "How long a new connection's last bytes had waited in the kernel when it was accepted.";
 }
 
 #[cfg(test)]

@@ -37,11 +37,11 @@ fn lines() -> Vec<TableRow> {
     let mut lines: Vec<TableRow> = Vec::new();
     for counter in Counter::ALL {
         let name = counter.statsd_name();
-        // Counters that differ only in their reason are adjacent, and form one metric.
-        match (counter.reason(), lines.last_mut().filter(|last| last.name == name)) {
-            (Some(reason), Some(last)) => {
+        // Counters that differ only in the value of their tag are adjacent, and form one metric.
+        match (counter.tag(), lines.last_mut().filter(|last| last.name == name)) {
+            (Some((_, value)), Some(last)) => {
                 // Writing to a `String` cannot fail.
-                let _ = write!(last.tags, ", {reason}");
+                let _ = write!(last.tags, ", {value}");
             }
             (_, _) => lines.push(TableRow {
                 name,
@@ -62,13 +62,21 @@ fn lines() -> Vec<TableRow> {
         prometheus_name: gauge.prometheus_name(),
         meaning: gauge.meaning(),
     }));
-    lines.extend(Distribution::ALL.map(|distribution| TableRow {
-        name: distribution.statsd_name(),
-        kind: "distribution",
-        tags: "worker".to_owned(),
-        prometheus_name: distribution.prometheus_name(),
-        meaning: distribution.meaning(),
-    }));
+    for family in Distribution::families() {
+        let distribution = family[0];
+        let values: Vec<_> = family.iter().filter_map(|of| of.tag()).collect();
+        let tags = values.first().map(|(name, _)| {
+            let values: Vec<_> = values.iter().map(|(_, value)| *value).collect();
+            format!("; {name}: {}", values.join(", "))
+        });
+        lines.push(TableRow {
+            name: distribution.statsd_name(),
+            kind: "distribution",
+            tags: format!("worker{}", tags.unwrap_or_default()),
+            prometheus_name: distribution.prometheus_name(),
+            meaning: distribution.meaning(),
+        });
+    }
     lines
 }
 
@@ -83,8 +91,8 @@ fn tags(counter: Counter) -> String {
     } else if COMMON_COUNTERS.contains(&counter) {
         "worker; none for the supervisor".to_owned()
     } else {
-        let reason = counter.reason().map(|reason| format!("; reason: {reason}"));
-        format!("worker{}", reason.unwrap_or_default())
+        let own = counter.tag().map(|(name, value)| format!("; {name}: {value}"));
+        format!("worker{}", own.unwrap_or_default())
     }
 }
 
@@ -124,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_of_one_name_share_a_line_with_all_reasons() {
+    fn counters_of_one_name_share_a_line_with_all_values_of_their_tag() {
         let lines = lines();
         let line = lines.iter().find(|line| line.name == "worker.restarts").unwrap();
         assert_eq!(line.tags, "worker; reason: boot, exit, signal, timeout, oom");

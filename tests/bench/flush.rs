@@ -20,7 +20,7 @@ use arctos::metrics::statsd::{Format, Statsd, Target};
 use arctos::metrics::{Gauge, Gauges, Totals};
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::Log;
-use arctos_worker::shared::scoreboard::{Counter, Scoreboard, Side};
+use arctos_worker::shared::scoreboard::{Counter, Scoreboard, Side, StatusClass};
 
 const SLOTS: u16 = 64;
 const ROUNDS: usize = 300;
@@ -120,7 +120,10 @@ fn work(scoreboard: &Scoreboard) {
             entry.counters.add(counter, n * 37);
         }
         for request in 0..30 {
-            entry.request_duration.record(Duration::from_micros(900 << (request % 8)));
+            entry
+                .requests
+                .duration(StatusClass::Success)
+                .record(Duration::from_micros(900 << (request % 8)));
         }
     }
 }

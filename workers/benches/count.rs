@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use arctos_worker::shared::identity::SlotId;
-use arctos_worker::shared::scoreboard::{Counter, Scoreboard, Side};
+use arctos_worker::shared::scoreboard::{Counter, Scoreboard, Side, StatusClass};
 
 const ROUNDS: usize = 101;
 const COUNTS: u32 = 1_000_000;
@@ -33,7 +33,7 @@ fn main() -> io::Result<()> {
     let same_ns = median_ns(|_| counters.inc(black_box(Counter::ReqDone)));
     let durations: [Duration; 8] =
         [90, 140, 110, 3_000, 95, 250_000, 120, 700].map(Duration::from_micros);
-    let histogram = black_box(&entry.request_duration);
+    let histogram = black_box(entry.requests.duration(StatusClass::Success));
     let record_ns =
         median_ns(|index| histogram.record(black_box(durations[index as usize % durations.len()])));
     let nothing_ns = median_ns(|index| {

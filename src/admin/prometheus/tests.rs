@@ -31,7 +31,10 @@ fn small() -> (Totals, Gauges) {
     entry(&scoreboard, 1).counters.inc(Counter::WorkerRestartsSignal);
     scoreboard.header().counters.add(Counter::LogDropped, 5);
     for us in [0, 63, 64, 128_000, 2_000_000_000, 4_000_000_000] {
-        entry(&scoreboard, 0).request_duration.record(Duration::from_micros(us));
+        entry(&scoreboard, 0)
+            .requests
+            .duration(StatusClass::Success)
+            .record(Duration::from_micros(us));
     }
     totals.read(&scoreboard);
     let gauges = Gauges {
@@ -136,6 +139,24 @@ fn gauges_without_a_value_are_left_out() {
 }
 
 #[test]
+fn a_histogram_of_a_rarer_status_is_written_once_it_has_a_value() {
+    let (scoreboard, mut totals) = with_workers(2, 2);
+    let failed = entry(&scoreboard, 1).requests.duration(StatusClass::ServerError);
+    failed.record(Duration::from_millis(3));
+    totals.read(&scoreboard);
+    let page = text(&CarriedTotals::of(&totals, None), &Gauges::default(), None);
+    let counts = family(&page, "arctos_request_duration_seconds_count");
+    assert_eq!(
+        counts,
+        "arctos_request_duration_seconds_count{worker=\"0\",status=\"2xx\"} 0\n\
+         arctos_request_duration_seconds_count{worker=\"1\",status=\"2xx\"} 0\n\
+         arctos_request_duration_seconds_count{worker=\"1\",status=\"5xx\"} 1\n"
+    );
+    let requests = family(&page, "arctos_request_count_total");
+    assert_eq!(requests.lines().count(), 2 + 2 * StatusClass::ALL.len(), "{requests}");
+}
+
+#[test]
 fn a_histogram_is_cumulative_in_seconds() {
     let (totals, gauges) = small();
     let page = text(&CarriedTotals::of(&totals, None), &gauges, None);
@@ -151,12 +172,15 @@ fn a_histogram_is_cumulative_in_seconds() {
         (29, "1073.741824", 4),
         (30, "+Inf", 6),
     ] {
-        let labels = format!("worker=\"0\",le=\"{le}\"");
+        let labels = format!("worker=\"0\",status=\"2xx\",le=\"{le}\"");
         let expected = format!("arctos_request_duration_seconds_bucket{{{labels}}} {count}");
         assert_eq!(of_0[line], expected);
     }
-    assert_eq!(of_0[31], "arctos_request_duration_seconds_sum{worker=\"0\"} 6000.128127");
-    assert_eq!(of_0[32], "arctos_request_duration_seconds_count{worker=\"0\"} 6");
+    assert_eq!(
+        of_0[31],
+        "arctos_request_duration_seconds_sum{worker=\"0\",status=\"2xx\"} 6000.128127"
+    );
+    assert_eq!(of_0[32], "arctos_request_duration_seconds_count{worker=\"0\",status=\"2xx\"} 6");
 }
 
 #[test]
@@ -262,7 +286,7 @@ fn every_line_is_valid_and_families_are_contiguous() {
         }
     }
     let counters: HashSet<_> = Counter::ALL.into_iter().map(Counter::statsd_name).collect();
-    assert_eq!(families.len(), counters.len() + 4 + Distribution::ALL.len());
+    assert_eq!(families.len(), counters.len() + 4 + Distribution::families().count());
 }
 
 /// Ignored by default; run it with `cargo test --release -p arctos --no-default-features --lib -- --ignored
@@ -276,7 +300,10 @@ fn how_long_64_workers_take() {
             entry(&scoreboard, slot).counters.add(counter, 123_456_789);
         }
         for us in 0..100_000 {
-            entry(&scoreboard, slot).request_duration.record(Duration::from_micros(us));
+            entry(&scoreboard, slot)
+                .requests
+                .duration(StatusClass::Success)
+                .record(Duration::from_micros(us));
         }
     }
     let begun = Instant::now();

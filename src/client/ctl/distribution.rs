@@ -18,7 +18,7 @@ struct Bucket {
 }
 
 impl HistogramSample {
-    /// The histogram of one slot, or of all slots together.
+    /// The histogram of one slot, or of all slots together, whatever the other tags are.
     pub(crate) fn of(
         samples: &[MetricSample],
         distribution: Distribution,

@@ -114,11 +114,12 @@ fn counters(samples: &[MetricSample], slots: &[u16]) -> Vec<MetricRow> {
     let row = |counter: Counter| {
         let name = counter_prometheus_name(counter);
         let is_of_it = |sample: &&MetricSample| {
-            sample.name == name && sample.label("reason") == counter.reason()
+            let is_of_value = |(tag, value)| sample.label(tag) == Some(value);
+            sample.name == name && counter.tag().is_none_or(is_of_value)
         };
         let own: Vec<_> = samples.iter().filter(is_of_it).collect();
-        let name = match counter.reason() {
-            Some(reason) => format!("{} {reason}", counter.statsd_name()),
+        let name = match counter.tag() {
+            Some((_, value)) => format!("{} {value}", counter.statsd_name()),
             None => counter.statsd_name().to_owned(),
         };
         sums(name, &own, slots, number)
@@ -148,7 +149,8 @@ fn gauges(samples: &[MetricSample], slots: &[u16]) -> Vec<MetricRow> {
 
 fn distributions(samples: &[MetricSample], slots: &[u16]) -> Vec<MetricRow> {
     let mut rows = Vec::new();
-    for distribution in Distribution::ALL {
+    for family in Distribution::families() {
+        let distribution = family[0];
         let total = HistogramSample::of(samples, distribution, None);
         if total.is_empty() {
             continue;

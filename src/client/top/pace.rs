@@ -34,7 +34,7 @@ impl Pace {
         }
         let of = |slot| {
             let durations = |sample: &Sample| {
-                HistogramSample::of(&sample.metrics, Distribution::RequestDuration, slot)
+                HistogramSample::of(&sample.metrics, Distribution::RequestDuration2xx, slot)
             };
             let durations = durations(later).since(&durations(earlier));
             RequestRate {

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::super::baseline::Baselines;
 use super::*;
 use crate::metrics::Gauge;
+use arctos_worker::shared::scoreboard::StatusClass;
 
 fn lines(statsd: &Statsd, fixture: &mut Fixture, limit_bytes: usize) -> Vec<String> {
     let (totals, gauges) = fixture.read();
@@ -23,10 +24,10 @@ fn busy() -> Fixture {
     second.counters.add(Counter::ReqDone, 1);
     second.counters.inc(Counter::WorkerRestartsBoot);
     for _ in 0..5 {
-        first.request_duration.record(Duration::from_micros(66_000));
+        first.requests.duration(StatusClass::Success).record(Duration::from_micros(66_000));
     }
-    first.request_duration.record(Duration::from_micros(16));
-    second.request_duration.record(Duration::from_micros(16));
+    first.requests.duration(StatusClass::Success).record(Duration::from_micros(16));
+    second.requests.duration(StatusClass::Success).record(Duration::from_micros(16));
     second.queue_wait.record(Duration::from_micros(0));
     fixture.counters().inc(Counter::ReloadOk);
     fixture.gauges.server = vec![
@@ -57,11 +58,11 @@ arctos.conn.open:5|g|#worker:3,zone:x,app:y
 arctos.reload.ok:1|c|#zone:x,app:y
 arctos.req.done:41|c|#worker:0,zone:x,app:y
 arctos.worker.restarts:1|c|#worker:0,zone:x,app:y,reason:boot
-arctos.request.duration:0.0165:67.584|d|#worker:0,zone:x,app:y
-arctos.request.duration:67.584|d|@0.25|#worker:0,zone:x,app:y
+arctos.request.duration:0.0165:67.584|d|#worker:0,zone:x,app:y,status:2xx
+arctos.request.duration:67.584|d|@0.25|#worker:0,zone:x,app:y,status:2xx
 arctos.req.done:1|c|#worker:3,zone:x,app:y
 arctos.worker.restarts:1|c|#worker:3,zone:x,app:y,reason:boot
-arctos.request.duration:0.0165|d|#worker:3,zone:x,app:y
+arctos.request.duration:0.0165|d|#worker:3,zone:x,app:y,status:2xx
 arctos.queue.wait:0.0000625|d|#worker:3,zone:x,app:y";
     assert_eq!(lines(&tagged(), &mut busy(), 1432), expected.split('\n').collect::<Vec<_>>());
 }
@@ -75,9 +76,9 @@ arctos.conn.open:12|g|#zone:x,app:y
 arctos.req.done:42|c|#zone:x,app:y
 arctos.worker.restarts:2|c|#zone:x,app:y,reason:boot
 arctos.reload.ok:1|c|#zone:x,app:y
-arctos.request.duration:67.584|d|#zone:x,app:y
-arctos.request.duration:0.0165|d|@0.5|#zone:x,app:y
-arctos.request.duration:67.584|d|@0.25|#zone:x,app:y
+arctos.request.duration:67.584|d|#zone:x,app:y,status:2xx
+arctos.request.duration:0.0165|d|@0.5|#zone:x,app:y,status:2xx
+arctos.request.duration:67.584|d|@0.25|#zone:x,app:y,status:2xx
 arctos.queue.wait:0.0000625|d|#zone:x,app:y";
     let statsd = Statsd { worker_tag: false, ..tagged() };
     assert_eq!(lines(&statsd, &mut busy(), 1432), expected.split('\n').collect::<Vec<_>>());
@@ -105,11 +106,25 @@ arctos.queue.wait.max:0.0000625|g";
 }
 
 #[test]
+fn quantiles_of_plain_statsd_cover_all_statuses() {
+    let mut fixture = Fixture::new();
+    let times = &fixture.worker(0).requests;
+    times.duration(StatusClass::ServerError).record(Duration::from_micros(66_000));
+    times.duration(StatusClass::Success).record(Duration::from_micros(16));
+    times.duration(StatusClass::None).record(Duration::from_micros(16));
+    let statsd = Statsd { format: Format::Plain, ..tagged() };
+    let expected = [("p50", "0.0165"), ("p90", "67.584"), ("p99", "67.584"), ("max", "67.584")];
+    let expected = expected.map(|(which, ms)| format!("arctos.request.duration.{which}:{ms}|g"));
+    let sent = lines(&statsd, &mut fixture, 1432);
+    assert_eq!(sent, expected, "{sent:?}");
+}
+
+#[test]
 fn without_tags_no_line_has_a_tag_section() {
     let statsd = Statsd { worker_tag: false, zone: None, tags: Vec::new(), ..tagged() };
     for line in lines(&statsd, &mut busy(), 1432) {
-        let is_reason = line == "arctos.worker.restarts:2|c|#reason:boot";
-        assert!(is_reason || !line.contains('#'), "{line}");
+        let own = line.split_once("|#").map(|(_, tags)| tags);
+        assert!(own.is_none_or(|tags| ["reason:boot", "status:2xx"].contains(&tags)), "{line}");
     }
 }
 
@@ -151,7 +166,7 @@ fn of_unchanged_metrics_only_gauges_are_sent() {
 fn quantiles_cover_the_time_since_the_last_flush() {
     let mut fixture = Fixture::new();
     let worker = fixture.worker(0);
-    worker.request_duration.record(Duration::from_micros(66_000));
+    worker.requests.duration(StatusClass::Success).record(Duration::from_micros(66_000));
     let mut composer = Composer::new(&plain(), 1432);
     let mut baselines = Baselines::new();
     let mut flush = |fixture: &mut Fixture| {
@@ -162,7 +177,7 @@ fn quantiles_cover_the_time_since_the_last_flush() {
     assert!(first[0].text.starts_with("arctos.request.duration.p50:67.584|g\n"));
     assert!(first[0].deltas.is_empty());
     assert!(flush(&mut fixture).is_empty());
-    worker.request_duration.record(Duration::from_micros(16));
+    worker.requests.duration(StatusClass::Success).record(Duration::from_micros(16));
     assert!(flush(&mut fixture)[0].text.ends_with("arctos.request.duration.max:0.0165|g"));
 }
 
@@ -179,7 +194,7 @@ proptest! {
         for (place, (index, n)) in recorded.into_iter().enumerate() {
             let worker = fixture.worker(place as u16 % 2);
             for _ in 0..n {
-                worker.request_duration.record(arctos_worker::shared::scoreboard::Histogram::bounds(index).start);
+                worker.requests.duration(StatusClass::Success).record(arctos_worker::shared::scoreboard::Histogram::bounds(index).start);
             }
             let value = super::super::distribution::value_ms(index).to_string();
             *expected.entry(("arctos.request.duration".to_owned(), value)).or_default() += u64::from(n);

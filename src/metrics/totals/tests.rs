@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use arctos_worker::shared::identity::Generation;
+use arctos_worker::shared::scoreboard::StatusClass;
 use proptest::prelude::*;
 
 use super::*;
@@ -68,7 +69,7 @@ fn both_sides_of_a_slot_add_up() {
     let sums = totals(&all, 1).distribution(Distribution::QueueWait);
     assert_eq!((sums.count, sums.sum), (2, ms(12)));
     assert_eq!(
-        totals(&all, 1).distribution(Distribution::RequestDuration),
+        totals(&all, 1).distribution(Distribution::RequestDuration2xx),
         &DistributionTotals::new()
     );
 }
@@ -110,7 +111,7 @@ fn the_values_of_an_inherited_scoreboard_are_not_counted_again() {
     let scoreboard = Scoreboard::create(SLOTS).unwrap();
     let old = entry(&scoreboard, 0, Side::A);
     old.counters.add(Counter::ReqDone, 1000);
-    old.request_duration.record(ms(9));
+    old.requests.duration(StatusClass::Success).record(ms(9));
     scoreboard.header().counters.inc(Counter::ReloadOk);
     let mut all = Totals::open(&scoreboard);
     assert_eq!(totals(&all, 0), &SlotTotals::new());
@@ -118,10 +119,10 @@ fn the_values_of_an_inherited_scoreboard_are_not_counted_again() {
     assert_eq!(totals(&all, 0), &SlotTotals::new());
     assert_eq!(all.supervisor(), &SlotTotals::new());
     old.counters.inc(Counter::ReqDone);
-    old.request_duration.record(ms(9));
+    old.requests.duration(StatusClass::Success).record(ms(9));
     all.read(&scoreboard);
     assert_eq!(totals(&all, 0).count(Counter::ReqDone), 1);
-    assert_eq!(totals(&all, 0).distribution(Distribution::RequestDuration).count, 1);
+    assert_eq!(totals(&all, 0).distribution(Distribution::RequestDuration2xx).count, 1);
 }
 
 #[test]
@@ -236,9 +237,9 @@ fn a_response_that_took_days_is_part_of_the_sum() {
     let mut all = Totals::open(&scoreboard);
     let days = Duration::from_secs(30 * 24 * 60 * 60);
     entry(&scoreboard, 0, Side::A).occupy(71);
-    entry(&scoreboard, 0, Side::A).request_duration.record(days);
+    entry(&scoreboard, 0, Side::A).requests.duration(StatusClass::Success).record(days);
     all.read(&scoreboard);
-    assert_eq!(totals(&all, 0).distribution(Distribution::RequestDuration).sum, days);
+    assert_eq!(totals(&all, 0).distribution(Distribution::RequestDuration2xx).sum, days);
 }
 
 #[test]
@@ -252,18 +253,18 @@ fn count_and_buckets_agree_while_a_worker_records() {
     thread::scope(|scope| {
         scope.spawn(|| {
             for us in 0..RECORDS {
-                entry.request_duration.record(Duration::from_micros(us));
+                entry.requests.duration(StatusClass::Success).record(Duration::from_micros(us));
             }
             done.store(true, Ordering::Release);
         });
         while !done.load(Ordering::Acquire) {
             all.read(&scoreboard);
-            let sums = totals(&all, 0).distribution(Distribution::RequestDuration);
+            let sums = totals(&all, 0).distribution(Distribution::RequestDuration2xx);
             assert_eq!(sums.count, sums.buckets.iter().sum::<u64>());
         }
     });
     all.read(&scoreboard);
-    let sums = totals(&all, 0).distribution(Distribution::RequestDuration);
+    let sums = totals(&all, 0).distribution(Distribution::RequestDuration2xx);
     assert_eq!(sums.count, RECORDS);
     assert_eq!(sums.sum, Duration::from_micros((0..RECORDS).sum()));
 }
@@ -284,7 +285,7 @@ fn slot_and_side() -> impl Strategy<Value = (u16, Side)> {
 }
 
 fn distribution() -> impl Strategy<Value = Distribution> {
-    prop_oneof![Just(Distribution::RequestDuration), Just(Distribution::QueueWait)]
+    prop_oneof![Just(Distribution::RequestDuration2xx), Just(Distribution::QueueWait)]
 }
 
 fn honest() -> impl Strategy<Value = Event> {

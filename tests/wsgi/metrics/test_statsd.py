@@ -53,7 +53,7 @@ def test_each_line_of_a_worker_has_its_number_the_zone_and_the_static_tags(serve
         check_invariants(received.counts(worker=slot))
 
 
-def test_without_tags_lines_have_no_tag_marker_and_gauges_are_sums(serve, sink, connect):
+def test_without_tags_only_statuses_are_marked_and_gauges_are_sums(serve, sink, connect):
     server = serve("plain:app", "--statsd-host", sink.option, *DOGSTATSD, "--statsd-worker-tag", "off", workers=2)
     ask(server, 3, connections=4)
     for _ in range(5):
@@ -62,8 +62,9 @@ def test_without_tags_lines_have_no_tag_marker_and_gauges_are_sums(serve, sink, 
     received = finish(server, sink)
     sent = Counter(metric.name for metric in received.metrics)
     assert sent["arctos.conn.open"] <= sent["arctos.workers.target"]
-    assert all(metric.tags is None for metric in received.metrics)
-    assert not any(b"#" in datagram for datagram in received.datagrams)
+    by_status = {"arctos.request.count", "arctos.request.duration"}
+    for metric in received.metrics:
+        assert metric.tags == ({"status:2xx"} if metric.name in by_status else None), metric
     assert received.count("req.done") == 12
 
 
@@ -217,7 +218,7 @@ def test_a_hostile_value_neither_makes_a_metric_nor_a_tag(serve, make_sink, host
     for metric in received.metrics:
         keys = {tag.partition(":")[0] for tag in metric.tags}
         of_commas = {"b_c"} if "," in hostile else set()  # in a list, a comma separates tags
-        assert keys - {"worker", "reason"} == {"zone", "app", "last"} | of_commas, metric
+        assert keys - {"worker", "reason", "status"} == {"zone", "app", "last"} | of_commas, metric
         assert metric.tags["last"] == {"one"}
         assert len(metric.tags["zone"]) == 1
     if hostile == "zürich.中":

@@ -62,7 +62,7 @@ fn check_lines(statsd: &Statsd, format: &LineFormat, own: Option<String>) {
     for counter in Counter::ALL {
         let mut expected = expected.clone();
         if statsd.format == Format::Dogstatsd {
-            expected.extend(counter.reason().map(|reason| format!("reason:{reason}")));
+            expected.extend(counter.tag().map(|(name, value)| format!("{name}:{value}")));
         }
         let (prefix, suffix) = (format.prefixes.counter(counter), suffixes.counter(counter));
         reader.read(prefix, suffix, counter.statsd_name(), "c", &expected);
@@ -73,8 +73,12 @@ fn check_lines(statsd: &Statsd, format: &LineFormat, own: Option<String>) {
     }
     for distribution in Distribution::ALL {
         for bit in [0, 5] {
+            let mut expected = expected.clone();
+            if statsd.format == Format::Dogstatsd {
+                expected.extend(distribution.tag().map(|(name, value)| format!("{name}:{value}")));
+            }
             let prefix = format.prefixes.distribution(distribution);
-            let suffix = suffixes.distribution(format, bit);
+            let suffix = suffixes.distribution(distribution, format, bit);
             reader.read(prefix, suffix, distribution.statsd_name(), "d", &expected);
         }
     }

@@ -5,9 +5,10 @@ use crate::application::{AppBody, Application, Request};
 use crate::event_loop::access_log::AccessLog;
 use crate::event_loop::client::Client;
 use crate::event_loop::finished_request::FinishedRequest;
-use crate::event_loop::record::{Record, Timing};
+use crate::event_loop::record::{Phases, Record, Timing};
 use crate::http::Status;
 use crate::shared::fd;
+use crate::shared::scoreboard::{StatusClass, WorkerEntry};
 
 /// The record of a request that the application is about to be called for, if somebody wants it.
 pub(super) fn record_of<A: Application>(
@@ -109,9 +110,19 @@ pub(super) fn end_call(context: &mut WorkerContext, timing: Option<&mut Timing>)
 /// Hands a request that is finished, or was refused, to everybody who counts requests or writes about them.
 pub(super) fn hand_over(context: &mut WorkerContext, finished: &FinishedRequest<'_>) {
     if finished.refused.is_none() {
-        context.entry.request_duration.record(finished.phases.duration);
+        count(context.entry, finished);
     }
     if let Some(access) = &mut context.access {
         access.record(finished, context.clock.wall());
     }
+}
+
+fn count(entry: &WorkerEntry, finished: &FinishedRequest<'_>) {
+    let class = StatusClass::of(finished.status.map(|status| status.0));
+    let Phases { duration, queue, application, send } = finished.phases;
+    entry.counters.inc(class.counter());
+    entry.requests.duration(class).record(duration);
+    entry.requests.queue.record(queue);
+    entry.requests.application.record(application);
+    entry.requests.send.record(send);
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use crate::shared::identity::Generation;
 use crate::shared::scoreboard::cell::{Moment, bump, whole_us};
 use crate::shared::scoreboard::request_line::{RequestIdCell, RequestLineCell};
-use crate::shared::scoreboard::{Counter, Counters, Histogram};
+use crate::shared::scoreboard::{Counter, Counters, Histogram, RequestTimes};
 
 pub use keyed_request::KeyedRequest;
 
@@ -56,8 +56,8 @@ pub struct WorkerEntry {
     request_line: RequestLineCell,
     request_id: RequestIdCell,
     pub counters: Counters,
-    /// From the call of the application until the kernel took the last byte.
-    pub request_duration: Histogram,
+    /// How long requests took.
+    pub requests: RequestTimes,
     /// How long a TCP connection, and usually its first request, waited in the kernel before it was accepted.
     pub queue_wait: Histogram,
 }
@@ -137,7 +137,7 @@ impl WorkerEntry {
             request_line: RequestLineCell::new(),
             request_id: RequestIdCell::new(),
             counters: Counters::new(),
-            request_duration: Histogram::new(),
+            requests: RequestTimes::new(),
             queue_wait: Histogram::new(),
         }
     }

@@ -10,6 +10,7 @@ pub mod header;
 pub mod histogram;
 pub mod quarantine;
 mod request_line;
+pub mod request_times;
 
 pub use counters::Counters;
 #[cfg(test)]
@@ -19,13 +20,14 @@ pub use entry::{Command, WorkerEntry};
 pub use header::{Header, ServerState};
 pub use histogram::Histogram;
 pub use quarantine::QuarantineTable;
+pub use request_times::{RequestTimes, StatusClass};
 
-/// One line per counter: variant, statsd name without the prefix, the value of its tag `reason` if it has one, and
-/// meaning. Counters of the same name have different reasons but one meaning, and stand together.
+/// One line per counter: variant, statsd name without the prefix, name and value of its tag if it has one, and meaning.
+/// Counters of the same name have different values of the same tag but one meaning, and stand together.
 macro_rules! counters {
-    (@reason) => { None };
-    (@reason $reason:literal) => { Some($reason) };
-    ($($variant:ident, $name:literal $(reason $reason:literal)?, $meaning:literal;)*) => {
+    (@tag) => { None };
+    (@tag $key:ident $value:literal) => { Some((stringify!($key), $value)) };
+    ($($variant:ident, $name:literal $($key:ident $value:literal)?, $meaning:literal;)*) => {
         /// Everything that is counted. The statsd name and the meaning of a counter stand here and nowhere else.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(usize)]
@@ -44,10 +46,10 @@ macro_rules! counters {
                 }
             }
 
-            /// The value of the tag `reason`, if the counter has one.
-            pub const fn reason(self) -> Option<&'static str> {
+            /// The name and value of its own tag, if the counter has one.
+            pub const fn tag(self) -> Option<(&'static str, &'static str)> {
                 match self {
-                    $(Self::$variant => counters!(@reason $($reason)?),)*
+                    $(Self::$variant => counters!(@tag $($key $value)?),)*
                 }
             }
 
@@ -101,6 +103,16 @@ counters! {
     RespStatus4xx, "resp.status.4xx",
         "Responses with a status from 400 to 499, including the 408 of a late request.";
     RespStatus5xx, "resp.status.5xx", "Responses with a status from 500 to 599.";
+    RequestCount2xx, "request.count" status "2xx",
+        "Requests that the application or a file answered, or whose client left meanwhile; refusals are not among them.";
+    RequestCount3xx, "request.count" status "3xx",
+        "Requests that the application or a file answered, or whose client left meanwhile; refusals are not among them.";
+    RequestCount4xx, "request.count" status "4xx",
+        "Requests that the application or a file answered, or whose client left meanwhile; refusals are not among them.";
+    RequestCount5xx, "request.count" status "5xx",
+        "Requests that the application or a file answered, or whose client left meanwhile; refusals are not among them.";
+    RequestCountNone, "request.count" status "none",
+        "Requests that the application or a file answered, or whose client left meanwhile; refusals are not among them.";
     RespSendfileBytes, "resp.sendfile.bytes", "Bytes sent by sendfile(2); bytes.out counts these, too.";
     BytesIn, "bytes.in", "Bytes read from connections.";
     BytesOut, "bytes.out", "Bytes written to connections.";
@@ -130,8 +142,8 @@ mod tests {
     }
 
     #[test]
-    fn statsd_names_are_plain_and_distinct_together_with_the_reason() {
-        let named = Counter::ALL.map(|counter| (counter.statsd_name(), counter.reason()));
+    fn statsd_names_are_plain_and_distinct_together_with_the_tag() {
+        let named = Counter::ALL.map(|counter| (counter.statsd_name(), counter.tag()));
         let names: HashSet<_> = named.into_iter().collect();
         assert_eq!(names.len(), Counter::ALL.len());
         for (name, _) in names {

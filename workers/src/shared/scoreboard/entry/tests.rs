@@ -1,5 +1,5 @@
 use super::*;
-use crate::shared::scoreboard::Counter;
+use crate::shared::scoreboard::{Counter, StatusClass};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -172,7 +172,7 @@ fn the_next_worker_finds_a_cleared_state_and_kept_counters() {
     entry.begin_exit(ms(9));
     entry.set_command(Command::Drain);
     entry.counters.inc(Counter::RespDone);
-    entry.request_duration.record(ms(1));
+    entry.requests.duration(StatusClass::Success).record(ms(1));
     entry.queue_wait.record(ms(1));
 
     entry.assign(Generation(2));
@@ -185,7 +185,7 @@ fn the_next_worker_finds_a_cleared_state_and_kept_counters() {
     assert_eq!(entry.request_line().unwrap(), "");
     assert_eq!(entry.command(), Command::Serve);
     assert_eq!(entry.counters.get(Counter::RespDone), 1);
-    assert_eq!(entry.request_duration.count(), 1);
+    assert_eq!(entry.requests.duration(StatusClass::Success).count(), 1);
     assert_eq!(entry.queue_wait.count(), 1);
     assert_eq!(entry.busy_time(ms(1000)), ms(1));
 }

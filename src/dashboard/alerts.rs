@@ -182,7 +182,9 @@ fn workers() -> Vec<Alert> {
 fn requests() -> Vec<Alert> {
     let p99 = |of: Distribution| {
         let buckets = of.prometheus_name();
-        format!("histogram_quantile(0.99, sum without (worker) (rate({buckets}_bucket[5m])))")
+        format!(
+            "histogram_quantile(0.99, sum without (worker, status) (rate({buckets}_bucket[5m])))"
+        )
     };
     let rate = |counter: Counter| {
         format!("sum without (worker) (rate({}[5m]))", counter_prometheus_name(counter))
@@ -203,7 +205,7 @@ fn requests() -> Vec<Alert> {
             name: "ArctosSlow",
             severity: Severity::Warning,
             pending: "10m",
-            value: p99(Distribution::RequestDuration),
+            value: p99(Distribution::RequestDuration2xx),
             limit: "> 1".to_owned(),
             summary: "One request in a hundred takes {{ $value | humanizeDuration }} or longer at {{ $labels.instance }}",
             description: "Look which requests are slow, and where their time goes.",

@@ -187,6 +187,7 @@ fn legend(line: &Line) -> &'static str {
     match line.by {
         By::Worker => "{{instance}} w{{worker}}",
         By::Reason => "{{reason}}",
+        By::Status => "{{status}}",
         By::Total => line.name,
     }
 }

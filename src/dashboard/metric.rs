@@ -6,7 +6,7 @@ use crate::metrics::names::counter_prometheus_name;
 use crate::metrics::table;
 use crate::metrics::{Distribution, Gauge, Scope};
 
-/// A metric of the server. Counters that differ only in their reason are one.
+/// A metric of the server. Those that differ only in the value of their own tag are one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Metric {
     Counter(Counter),
@@ -57,7 +57,7 @@ impl Metric {
         let mut all: Vec<Self> = Counter::ALL.map(Self::Counter).to_vec();
         all.dedup_by_key(|metric| metric.statsd_name());
         all.extend(Gauge::ALL.map(Self::Gauge));
-        all.extend(Distribution::ALL.map(Self::Distribution));
+        all.extend(Distribution::families().map(|family| Self::Distribution(family[0])));
         all
     }
 }

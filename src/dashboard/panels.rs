@@ -158,7 +158,33 @@ const LATENCY: &[Panel] = &[
                 application or what it calls is slow.",
         unit: Unit::Duration,
         style: Style::Lines,
-        lines: &quantiles(Distribution::RequestDuration),
+        lines: &quantiles(Distribution::RequestDuration2xx),
+    },
+    Panel {
+        title: "Phases of requests",
+        about: "What 95 of 100 requests need at most: in the queue of a worker, in the application, and until the \
+                client has taken the response. The highest line says where to look.",
+        unit: Unit::Duration,
+        style: Style::Lines,
+        lines: &[
+            total("queue p95", Query::Quantile { of: Distribution::RequestQueue, percent: 95 }),
+            total(
+                "application p95",
+                Query::Quantile { of: Distribution::RequestApplication, percent: 95 },
+            ),
+            total("send p95", Query::Quantile { of: Distribution::RequestSend, percent: 95 }),
+        ],
+    },
+    Panel {
+        title: "Answers of the application by status",
+        about: "Requests per second that the application or a file answered; refusals are not among them.",
+        unit: Unit::PerSecond,
+        style: Style::Stacked,
+        lines: &[Line {
+            name: "",
+            query: Query::Rate(&[Counter::RequestCount2xx]),
+            by: By::Status,
+        }],
     },
     Panel {
         title: "Wait of new connections",
@@ -336,15 +362,22 @@ mod tests {
     }
 
     #[test]
-    fn only_counters_with_reasons_and_values_of_workers_are_split() {
+    fn only_counters_with_tags_and_values_of_workers_are_split() {
         for line in lines() {
             let metrics = line.query.metrics();
             match line.by {
                 By::Total => {}
                 By::Worker => assert!(metrics.iter().all(|metric| metric.has_worker())),
-                By::Reason => assert!(metrics.iter().all(
-                    |metric| matches!(metric, Metric::Counter(counter) if counter.reason().is_some())
-                )),
+                By::Reason | By::Status => {
+                    let tag = if line.by == By::Reason { "reason" } else { "status" };
+                    let has_tag = |metric: &Metric| match metric {
+                        Metric::Counter(counter) => {
+                            counter.tag().is_some_and(|(name, _)| name == tag)
+                        }
+                        Metric::Gauge(_) | Metric::Distribution(_) => false,
+                    };
+                    assert!(metrics.iter().all(has_tag));
+                }
             }
         }
     }

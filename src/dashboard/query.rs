@@ -50,6 +50,8 @@ pub(super) enum By {
     Worker,
     /// Each value of the label `reason`.
     Reason,
+    /// Each class of statuses, which is the value of the label `status`.
+    Status,
 }
 
 /// A query of Datadog: the queries of single metrics, and a formula in which they are `query1`, `query2` and so on.
@@ -67,6 +69,7 @@ impl By {
             Self::Total => "",
             Self::Worker => " by (instance, worker)",
             Self::Reason => " by (reason)",
+            Self::Status => " by (status)",
         }
     }
 
@@ -75,6 +78,7 @@ impl By {
             Self::Total => "",
             Self::Worker => " by {host,worker}",
             Self::Reason => " by {reason}",
+            Self::Status => " by {status}",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A [`Source`] is what was given and where. It can be resolved to a [`Config`] any number of times, because a reload
 //! resolves it again; a [`ConfigError`] names the option at fault. The syntax of the command line is not known here.
 
+mod access_log;
 mod advice;
 mod app_name;
 mod application;
@@ -50,6 +51,7 @@ use crate::supervisor::health::RecycleLimits;
 use crate::supervisor::quarantine::QuarantineLimits;
 use crate::system::address::BindAddress;
 
+pub use access_log::{AccessLog, SyslogAddress};
 pub use development::{ReloadEngine, Watching};
 pub use error::{AppNameError, ConfigError};
 pub use file_error::FileError;
@@ -206,17 +208,6 @@ pub struct Logging {
     pub format: LogFormat,
     /// `--access-logfile`.
     pub access: AccessLog,
-}
-
-/// Where the access log goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AccessLog {
-    /// There is none.
-    Off,
-    /// Standard output (`-`).
-    Stdout,
-    /// A file, appended to.
-    File(PathBuf),
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use arctos_worker::settings::AppSpec;
+use arctos_worker::settings::{AccessLogSettings, AppSpec, Settings};
 use arctos_worker::shared::log::{Level, LogFormat};
 
+use super::access_log::access_log;
 use super::application::application;
 use super::binds::{admin_binds, binds};
 use super::call_limits::call_limits;
@@ -27,7 +28,7 @@ use super::times::patience;
 use super::tls::tls;
 use super::value::{Choice, Kind, Permissions, Whole, bounded};
 use super::worker::{Earlier, max_connections, reload_check, worker};
-use super::{AccessLog, Config, ListenMode, Logging, Readiness};
+use super::{Config, ListenMode, Logging, Readiness};
 use crate::system::cgroup;
 use crate::system::environment::Environment;
 
@@ -122,7 +123,8 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
     let is_multiprocess = workers > 1;
     let earlier = Earlier { connections, reload_check, is_multiprocess, call_limits, debug };
     let worker = worker(&mut reader, environment, &privileges, earlier)?;
-    let logging = logging(&mut reader)?;
+    let (logging, access_log) = logging(&mut reader, name.as_deref())?;
+    let worker = Settings { access_log, ..worker };
     let Metrics { statsd, zone } = metrics(&mut reader, environment, !admin_binds.is_empty())?;
     let effective = reader.into_effective();
     let config = application.map(|application| Config {
@@ -197,7 +199,10 @@ fn workers(
     Ok(bounded(count))
 }
 
-fn logging(reader: &mut Reader<'_>) -> Result<Logging, ConfigError> {
+fn logging(
+    reader: &mut Reader<'_>,
+    name: Option<&str>,
+) -> Result<(Logging, AccessLogSettings), ConfigError> {
     let levels = Choice(&[
         ("debug", Level::Debug),
         ("info", Level::Info),
@@ -208,16 +213,6 @@ fn logging(reader: &mut Reader<'_>) -> Result<Logging, ConfigError> {
     let level = reader.one(Setting::LogLevel, levels)?;
     let formats = Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
     let format = reader.one(Setting::LogFormat, formats)?;
-    let access = match reader.last(Setting::AccessLogfile) {
-        Some((text, origin)) if text == "-" => {
-            let shown = "- (standard output)".to_owned();
-            reader.note(Setting::AccessLogfile, shown, origin.clone());
-            AccessLog::Stdout
-        }
-        Some(_) | None => match file_in_directory(reader, Setting::AccessLogfile)? {
-            Some(path) => AccessLog::File(path),
-            None => AccessLog::Off,
-        },
-    };
-    Ok(Logging { level, format, access })
+    let (access, settings) = access_log(reader, name)?;
+    Ok((Logging { level, format, access }, settings))
 }

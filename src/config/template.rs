@@ -105,6 +105,8 @@ const EXAMPLES: &[(Setting, &str)] = &[
     (Setting::Static, "[\"/static=static\"]"),
     (Setting::SendfileRoot, "\"/srv/shop/files\""),
     (Setting::AccessLogfile, "\"-\""),
+    (Setting::AccessLogformat, "\"combined\""),
+    (Setting::AccessLogExclude, "[\"/livez\"]"),
     (Setting::StatsdHost, "\"127.0.0.1:8125\""),
     (Setting::DogstatsdTags, "\"app:shop\""),
 ];

@@ -1,7 +1,7 @@
 //! The settings of a worker: limits, timeouts, and how it speaks HTTP.
 
 use arctos_worker::settings::{
-    CallLimits, FileSettings, HeaderMap, KeepaliveMode, Limits, Settings,
+    AccessLogSettings, CallLimits, FileSettings, HeaderMap, KeepaliveMode, Limits, Settings,
 };
 
 use super::Privileges;
@@ -82,6 +82,7 @@ pub(super) fn worker(
         multiprocess: is_multiprocess,
         reload_check,
         debug,
+        access_log: AccessLogSettings::default(), // It stands later in the table.
     })
 }
 

@@ -103,9 +103,10 @@ impl Granian<'_> {
             }
             ("access-log", _) if is_on => {
                 let planned = self.draft.set(Setting::AccessLogfile, vec!["-".to_owned()]);
-                planned
-                    .comments
-                    .push("Difference: it has one format, without query strings.".to_owned());
+                planned.comments.push(
+                    "Difference: its lines have no query strings; access-logformat sets another format."
+                        .to_owned(),
+                );
                 self.draft.near += 1;
             }
             ("ssl-client-verify", _) if is_on => {

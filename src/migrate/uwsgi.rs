@@ -249,14 +249,14 @@ impl Uwsgi<'_> {
         match text.strip_prefix("file:") {
             Some(file) => {
                 let planned = self.draft.set(Setting::AccessLogfile, vec![file.to_owned()]);
-                planned
-                    .comments
-                    .push("Difference: it has one format, without query strings.".to_owned());
+                planned.comments.push(
+                    "Difference: its lines have no query strings; access-logformat sets another format."
+                        .to_owned(),
+                );
                 self.draft.near += 1;
             }
             None => {
-                let instead =
-                    "the access log goes to a file or to standard output: access-logfile = \"-\"";
+                let instead = "the access log goes to a file, to standard output or to syslog: access-logfile = \"-\"";
                 self.draft.missing(line.shown(), instead);
             }
         }

@@ -2,17 +2,20 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
+use arctos_worker::shared::fd;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, readlinkat};
 use nix::libc;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Uid, geteuid};
 
-use crate::config::AccessLog;
+use crate::config::{AccessLog, SyslogAddress};
 use crate::monitor::fatal::Fatal;
 
 /// Maximum length of a chain of symbolic links, as in the kernel.
@@ -31,6 +34,58 @@ pub(super) fn open(access: &AccessLog) -> Result<Option<OwnedFd>, Fatal> {
             Ok(Some(stdout.map_err(failed("-".as_ref()))?))
         }
         AccessLog::File(path) => Ok(Some(open_file(path).map_err(failed(path))?.into())),
+        AccessLog::Fd(number) => {
+            let name = format!("fd://{number}");
+            Ok(Some(inherited(*number).map_err(failed(name.as_ref()))?))
+        }
+        AccessLog::Syslog(address) => {
+            let name = address.to_string();
+            Ok(Some(connect(address).map_err(failed(name.as_ref()))?))
+        }
+    }
+}
+
+/// Whether the access log is opened once and for all: the supervisor cannot wait for a name server while it runs.
+pub(super) fn is_permanent(access: &AccessLog) -> bool {
+    match access {
+        AccessLog::Syslog(SyslogAddress::Udp { .. }) => true,
+        AccessLog::Syslog(SyslogAddress::Unix(_))
+        | AccessLog::Off
+        | AccessLog::Stdout
+        | AccessLog::File(_)
+        | AccessLog::Fd(_) => false,
+    }
+}
+
+/// Duplicates a descriptor that whoever started this process has opened for writing.
+fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    let file = fd::duplicate(number)?;
+    let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?);
+    if flags & OFlag::O_ACCMODE == OFlag::O_RDONLY {
+        return Err(io::Error::other("it is not open for writing"));
+    }
+    Ok(file)
+}
+
+/// Connects to a syslog daemon, so that the kernel says when it is gone.
+fn connect(address: &SyslogAddress) -> io::Result<OwnedFd> {
+    match address {
+        SyslogAddress::Unix(path) => {
+            let socket = UnixDatagram::unbound()?;
+            socket.connect(path)?;
+            Ok(socket.into())
+        }
+        SyslogAddress::Udp { host, port } => {
+            let address = (host.as_str(), *port).to_socket_addrs()?.next();
+            let address = address.ok_or_else(|| io::Error::other("the host has no address"))?;
+            let any: SocketAddr = match address {
+                SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+                SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+            };
+            let socket = UdpSocket::bind(any)?;
+            socket.connect(address)?;
+            Ok(socket.into())
+        }
     }
 }
 
@@ -84,6 +139,8 @@ fn may_follow(owner: Uid, own: Uid) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Seek, Write};
+    use std::os::fd::AsRawFd;
     use std::os::unix::fs::{lchown, symlink};
 
     use super::*;
@@ -125,6 +182,41 @@ mod tests {
         let _ = open_file(&at("stdout")); // Standard output of the test may be anything.
         symlink("/dev/null", at("null")).unwrap();
         open_file(&at("null")).unwrap();
+    }
+
+    #[test]
+    fn an_inherited_descriptor_has_to_be_open_for_writing() {
+        let mut file = tempfile::tempfile().unwrap();
+        let log = AccessLog::Fd(file.as_raw_fd());
+        let mut copy = File::from(open(&log).unwrap().unwrap());
+        copy.write_all(b"line").unwrap();
+        file.rewind().unwrap();
+        assert_eq!(io::read_to_string(&file).unwrap(), "line");
+        let read_only = File::open("/dev/null").unwrap();
+        let number = read_only.as_raw_fd();
+        let error = open(&AccessLog::Fd(number)).unwrap_err().chain();
+        let expected = format!("the access log fd://{number}: it is not open for writing");
+        assert!(error.ends_with(&expected), "{error}");
+        let error = open(&AccessLog::Fd(9999)).unwrap_err().chain();
+        assert!(error.contains("fd://9999: Bad file descriptor"), "{error}");
+    }
+
+    #[test]
+    fn a_daemon_is_reached_at_its_socket_or_its_port() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let unix = AccessLog::Syslog(SyslogAddress::Unix(path.clone()));
+        let error = open(&unix).unwrap_err().chain();
+        assert!(error.contains("log syslog:///") && error.ends_with("No such file or directory"));
+        let daemon = UnixDatagram::bind(&path).unwrap();
+        UnixDatagram::from(open(&unix).unwrap().unwrap()).send(b"message").unwrap();
+        let mut buffer = [0; 16];
+        assert_eq!(daemon.recv(&mut buffer).unwrap(), 7);
+        let daemon = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = daemon.local_addr().unwrap().port();
+        let udp = SyslogAddress::Udp { host: "127.0.0.1".to_owned(), port };
+        UdpSocket::from(open(&AccessLog::Syslog(udp)).unwrap().unwrap()).send(b"message").unwrap();
+        assert_eq!(daemon.recv(&mut buffer).unwrap(), 7);
     }
 
     #[test]

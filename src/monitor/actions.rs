@@ -77,7 +77,11 @@ impl Monitor<'_> {
     /// On USR1, after log rotation has renamed the file: reopens the access log, and sends it to the workers.
     pub(super) fn reopen_access_log(&mut self) {
         let revision = self.server.generations.current();
-        match access_log::open(&revision.config.logging.access) {
+        let access = &revision.config.logging.access;
+        if access_log::is_permanent(access) {
+            return;
+        }
+        match access_log::open(access) {
             Ok(file) => self.server.access_log = file,
             Err(error) => {
                 let pairs = [("reason", Value::Text(&error.chain()))];

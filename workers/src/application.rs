@@ -32,6 +32,11 @@ pub trait Application {
         None
     }
 
+    /// Passes the variables of the environ that the access log wants to `keep`, in the order of
+    /// [`crate::settings::Wanted::variables`]: those of the latest call, each with its value in UTF-8. The loop asks for
+    /// them after [`Application::call`], and only if there are any.
+    fn variables(&self, _keep: &mut dyn FnMut(Option<&[u8]>)) {}
+
     /// Runs `wait`, which sleeps in epoll_wait(2), while the interpreter's lock is released.
     fn unlocked<T: Send>(&self, wait: impl FnOnce() -> T + Send) -> T;
 

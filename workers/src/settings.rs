@@ -4,6 +4,8 @@
 //! table of options, and with it the help and the guide, takes them from [`Limits::DEFAULT`], [`Timeouts::DEFAULT`]
 //! and the constants of [`Settings`].
 
+mod access_format;
+mod access_log;
 mod call_limits;
 mod forwarding;
 mod proxy_protocol;
@@ -16,6 +18,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use access_format::{
+    AccessFormat, AccessLine, AccessObject, Atom, Field, FormatError, Layout, Letter, Member,
+    Piece, Wanted,
+};
+pub use access_log::{AccessLogSettings, Facility, Share, SyslogSettings};
 pub use call_limits::{CallLimits, RouteLimit};
 pub use forwarding::{ForwardedHeader, ForwardedHeaders, Forwarding};
 pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
@@ -56,6 +63,8 @@ pub struct Settings {
     pub files: FileSettings,
     /// Which worker serves a kept connection.
     pub keepalive_mode: KeepaliveMode,
+    /// What the access log has a line for, and how it looks.
+    pub access_log: AccessLogSettings,
 }
 
 /// Which worker serves the next request of a kept connection.
@@ -117,6 +126,7 @@ impl Default for Settings {
             debug: false,
             files: FileSettings::default(),
             keepalive_mode: Self::KEEPALIVE_MODE,
+            access_log: AccessLogSettings::default(),
         }
     }
 }

@@ -1,29 +1,40 @@
-//! The access log: one line per response, in the Combined Log Format followed by the duration, or as a JSON object.
+//! The access log: one line per response, in the format of [`AccessFormat`].
 //!
-//! Lines are collected in a buffer that the event loop flushes once per turn, with a write(2) that never blocks.
-//! What a slow reader does not take stays in the buffer. When that is full, lines are dropped and counted.
+//! Lines are collected in a buffer that the event loop flushes once per turn, with a write(2) that never blocks, or a
+//! send(2) for each line if they go to syslog. What a slow reader does not take stays in the buffer. When that is full,
+//! lines are dropped and counted.
 //!
-//! Secrets stay out of the log: it contains no query string, neither of the request nor of the referer, and no user
-//! of an Authorization field (the third column is always `-`).
+//! Not every request has a line: [`Filter`] decides.
 
+mod basic_user;
 mod buffer;
+mod contents;
+mod filter;
+mod fixed;
+mod layout;
 mod losses;
+mod selected;
+mod syslog;
+mod values;
 
-use std::io::Write;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
-use crate::connection::ClientName;
-use crate::event_loop::finished_request::{FinishedRequest, LoggedRequestLine};
-use crate::http::Version;
+use nix::errno::Errno;
+
+use crate::event_loop::finished_request::FinishedRequest;
 use crate::process::fork_guard::{self, FdGuard};
-use crate::shared::log::LogFormat;
-use crate::shared::log::escape::{Style, cut, escape};
+use crate::settings::{AccessFormat, Field, Settings, SyslogSettings};
+use crate::shared::identity::{Generation, SlotId};
 use crate::shared::log::sink::{Sink, Written};
 use crate::shared::log::timestamp::Timestamp;
+use crate::shared::log::{Log, LogFormat};
 
 use buffer::LineBuffer;
+use contents::{Moment, Origin};
+use filter::Filter;
+use syslog::{Remedy, Syslog};
+use values::since_epoch;
 
 pub use buffer::{LossCause, Lost};
 pub use losses::Losses;
@@ -33,12 +44,41 @@ pub struct AccessLog {
     /// Declared before the sink, because it has to be dropped first.
     guard: FdGuard,
     sink: Sink,
-    format: LogFormat,
+    /// What each line begins with, if it is a message to syslog.
+    syslog: Option<Syslog>,
+    syslog_settings: SyslogSettings,
+    format: AccessFormat,
+    filter: Filter,
     buffer: LineBuffer,
-    date: Date,
+    dates: Dates,
+    origin: Origin,
 }
 
-/// The last second that was written, in the format of the log. Formatting it costs as much as the rest of a line.
+/// The last second that was written, in the formats of the log. Formatting it costs as much as the rest of a line.
+#[derive(Default)]
+struct Dates {
+    common: Date,
+    rfc3339: Date,
+}
+
+impl Dates {
+    /// The second of this moment in the Common Log Format.
+    fn common(&mut self, at: SystemTime) -> &[u8] {
+        self.common.of(at, Timestamp::common_log)
+    }
+
+    /// The same in the format of RFC 3339.
+    fn rfc3339(&mut self, at: SystemTime) -> &[u8] {
+        self.rfc3339.of(at, Timestamp::rfc3339_second)
+    }
+
+    fn moment(&mut self, at: SystemTime) -> Moment<'_> {
+        let Self { common, rfc3339 } = self;
+        let common = common.of(at, Timestamp::common_log);
+        Moment { at, common, rfc3339: rfc3339.of(at, Timestamp::rfc3339_second) }
+    }
+}
+
 #[derive(Default)]
 struct Date {
     second: Option<u64>,
@@ -46,42 +86,69 @@ struct Date {
 }
 
 impl Date {
-    fn follow(&mut self, at: SystemTime, format: LogFormat) {
+    /// The second of this moment, written by `write` unless it is the last one.
+    fn of(&mut self, at: SystemTime, write: fn(Timestamp, &mut Vec<u8>)) -> &[u8] {
         let second = since_epoch(at).as_secs();
-        if self.second == Some(second) {
-            return;
+        if self.second != Some(second) {
+            self.second = Some(second);
+            self.text.clear();
+            write(Timestamp::from(at), &mut self.text);
         }
-        self.second = Some(second);
-        self.text.clear();
-        match format {
-            LogFormat::Text => Timestamp::from(at).common_log(&mut self.text),
-            LogFormat::Json => Timestamp::from(at).rfc3339_second(&mut self.text),
-        }
+        &self.text
     }
 }
 
-/// A buffer above this is flushed before the end of the turn. With the longest line it stays below 64 KB.
+/// A buffer above this is flushed before the end of the turn. With the longest line of a format of arctos it stays below
+/// 64 KB.
 const FULL_BYTES: usize = 32 * 1024;
-/// The maximum length of a value before escaping, which makes at most six bytes of one.
-const VALUE_BYTES: usize = 1024;
 
 impl AccessLog {
-    /// An access log that writes to `fd`: a file, or a pipe or socket whose reader may be slow.
-    pub fn new(fd: OwnedFd, format: LogFormat) -> Self {
-        let buffer = LineBuffer::with_capacity(2 * FULL_BYTES);
-        fork_guard::forget(fd.as_fd()); // The sink may reopen it under another number.
-        let sink = Sink::new(fd);
-        let guard = FdGuard::of(sink.as_fd());
-        Self { guard, sink, format, buffer, date: Date::default() }
+    /// The access log of a worker, if it has one.
+    pub fn of(
+        fd: Option<OwnedFd>,
+        log: &Log,
+        settings: &Settings,
+        identity: (SlotId, Generation),
+    ) -> Option<Self> {
+        Some(Self::new(fd?, log.format(), settings, identity))
     }
 
-    /// Whether lines have the identifiers of requests. Only JSON has them: the text format has a fixed number of
-    /// columns.
-    pub fn names_requests(&self) -> bool {
-        match self.format {
-            LogFormat::Text => false,
-            LogFormat::Json => true,
+    /// An access log that writes to `fd`: a file, or a pipe or socket whose reader may be slow. `log_format` is its
+    /// format if the settings have none.
+    fn new(
+        fd: OwnedFd,
+        log_format: LogFormat,
+        settings: &Settings,
+        (slot, generation): (SlotId, Generation),
+    ) -> Self {
+        let buffer = LineBuffer::with_capacity(2 * FULL_BYTES);
+        fork_guard::forget(fd.as_fd()); // The sink may reopen it under another number.
+        let access = &settings.access_log;
+        let sink = Sink::new(fd);
+        Self {
+            guard: FdGuard::of(sink.as_fd()),
+            syslog: Syslog::of(sink.as_fd(), &access.syslog),
+            sink,
+            syslog_settings: access.syslog.clone(),
+            format: access.format.clone().unwrap_or(match log_format {
+                LogFormat::Text => AccessFormat::Text,
+                LogFormat::Json => AccessFormat::Json,
+            }),
+            filter: Filter::new(access),
+            buffer,
+            dates: Dates::default(),
+            origin: Origin {
+                slot,
+                generation,
+                pid: std::process::id(),
+                root_path: settings.root_path.as_bytes().to_vec(),
+            },
         }
+    }
+
+    /// Whether lines have the identifiers of requests.
+    pub fn names_requests(&self) -> bool {
+        self.format.has(Field::RequestId)
     }
 
     /// Writes to `fd` from now on: the reopened log. Collected lines go to the old file as far as that takes them,
@@ -91,13 +158,15 @@ impl AccessLog {
         self.buffer.restart_line();
         let sink = Sink::new(fd);
         self.guard = FdGuard::of(sink.as_fd());
+        self.syslog = Syslog::of(sink.as_fd(), &self.syslog_settings);
         self.sink = sink;
     }
 
     /// Adds one line for a request that was finished `at` this time. A full buffer is flushed first; if that does not
     /// help, the line is dropped. A request without a status has no line.
     pub fn record(&mut self, finished: &FinishedRequest<'_>, at: SystemTime) {
-        if finished.status.is_none() {
+        let Some(status) = finished.status else { return };
+        if !self.filter.passes(status, finished.line.and_then(|line| line.path)) {
             return;
         }
         if self.buffer.len() >= FULL_BYTES {
@@ -107,10 +176,19 @@ impl AccessLog {
                 return;
             }
         }
-        self.date.follow(at, self.format);
-        match self.format {
-            LogFormat::Text => combined(self.buffer.open_line(), finished, &self.date.text),
-            LogFormat::Json => json(self.buffer.open_line(), finished, at, &self.date.text),
+        let out = self.buffer.open_line();
+        if let Some(syslog) = &self.syslog {
+            syslog.head(out, at);
+        }
+        match &self.format {
+            AccessFormat::Text => fixed::combined(out, finished, self.dates.common(at)),
+            AccessFormat::Json => fixed::json(out, finished, at, self.dates.rfc3339(at)),
+            AccessFormat::Line(format) => {
+                selected::line(out, format, finished, &self.dates.moment(at), &self.origin);
+            }
+            AccessFormat::Object(format) => {
+                selected::object(out, format, finished, &self.dates.moment(at), &self.origin);
+            }
         }
     }
 
@@ -122,6 +200,9 @@ impl AccessLog {
     }
 
     fn write(&mut self) {
+        if self.syslog.is_some() {
+            return self.send();
+        }
         while self.buffer.len() > 0 {
             match self.sink.write(self.buffer.piece(self.sink.piece_bytes())) {
                 Written::Bytes(count) => self.buffer.wrote(count),
@@ -130,150 +211,36 @@ impl AccessLog {
             }
         }
     }
-}
 
-/// Writes `ADDRESS - - [DATE] "METHOD PATH VERSION" STATUS BYTES "REFERER" "USER-AGENT" MILLISECONDS`, followed by
-/// `"REASON"` if the request was refused.
-fn combined(out: &mut Vec<u8>, finished: &FinishedRequest<'_>, date: &[u8]) {
-    let start = out.len();
-    address(out, finished.client, Style::Quoted);
-    if out.len() == start {
-        out.push(b'-');
-    }
-    out.extend_from_slice(b" - - [");
-    out.extend_from_slice(date);
-    out.extend_from_slice(b"] \"");
-    match finished.line {
-        Some(LoggedRequestLine { method, path, version, .. }) => {
-            value(out, method, Style::Quoted);
-            for part in [path, version.map(version_name)].into_iter().flatten() {
-                out.push(b' ');
-                value(out, part, Style::Quoted);
+    /// Sends each line as a message of its own.
+    fn send(&mut self) {
+        let Some(syslog) = &mut self.syslog else { return };
+        let mut is_repeated = false;
+        while let Some(line) = self.buffer.first_line() {
+            let errno = match self.sink.write(line) {
+                Written::Bytes(_) => {
+                    self.buffer.sent_line();
+                    is_repeated = false;
+                    continue;
+                }
+                Written::Blocked => break,
+                // After the first error, the socket has no peer any more.
+                Written::Failed(Errno::ENOTCONN) => Errno::ECONNREFUSED,
+                Written::Failed(errno) => errno,
+            };
+            match syslog.remedy(self.sink.as_fd(), errno, is_repeated, Instant::now()) {
+                Remedy::Drop => {
+                    self.buffer.lose_line(errno);
+                    is_repeated = false;
+                }
+                Remedy::RepeatAfterLoss => {
+                    self.buffer.lose_sent(errno);
+                    is_repeated = true;
+                }
+                Remedy::Repeat => is_repeated = true,
             }
         }
-        None => out.push(b'-'),
     }
-    out.extend_from_slice(b"\" ");
-    number(out, finished.status.map_or(0, |status| status.0).into());
-    out.push(b' ');
-    number(out, finished.body_bytes);
-    for field in [finished.referer.map(without_query), finished.user_agent] {
-        out.extend_from_slice(b" \"");
-        value(out, field.unwrap_or(b"-"), Style::Quoted);
-        out.push(b'"');
-    }
-    out.push(b' ');
-    milliseconds(out, finished.phases.duration);
-    if let Some(reason) = finished.refused {
-        // Ignored, here and below: writing to a vector cannot fail.
-        let _ = write!(out, " \"{reason}\"");
-    }
-    out.push(b'\n');
-}
-
-/// The same as a JSON object, without what is missing.
-fn json(out: &mut Vec<u8>, finished: &FinishedRequest<'_>, at: SystemTime, date: &[u8]) {
-    out.extend_from_slice(b"{\"time\":\"");
-    out.extend_from_slice(date);
-    thousandths(out, since_epoch(at).subsec_millis());
-    out.extend_from_slice(b"Z\",\"remote_addr\":\"");
-    address(out, finished.client, Style::Json);
-    out.push(b'"');
-    if let Some(LoggedRequestLine { method, path, version, .. }) = finished.line {
-        json_text(out, "method", method);
-        if let Some(path) = path {
-            json_text(out, "path", path);
-        }
-        if let Some(version) = version {
-            json_text(out, "protocol", version_name(version));
-        }
-    }
-    out.extend_from_slice(b",\"status\":");
-    number(out, finished.status.map_or(0, |status| status.0).into());
-    out.extend_from_slice(b",\"body_bytes\":");
-    number(out, finished.body_bytes);
-    if let Some(referer) = finished.referer {
-        json_text(out, "referer", without_query(referer));
-    }
-    if let Some(user_agent) = finished.user_agent {
-        json_text(out, "user_agent", user_agent);
-    }
-    out.extend_from_slice(b",\"duration_ms\":");
-    milliseconds(out, finished.phases.duration);
-    if let Some(request_id) = finished.labels.request_id {
-        json_text(out, "request_id", request_id);
-    }
-    if let Some(reason) = finished.refused {
-        let _ = write!(out, ",\"reason\":\"{reason}\"");
-    }
-    out.extend_from_slice(b"}\n");
-}
-
-fn json_text(out: &mut Vec<u8>, key: &str, text: &[u8]) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(key.as_bytes());
-    out.extend_from_slice(b"\":\"");
-    value(out, text, Style::Json);
-    out.push(b'"');
-}
-
-/// The address of the client without its port; nothing for an unnamed Unix peer.
-fn address(out: &mut Vec<u8>, client: ClientName<'_>, style: Style) {
-    match client {
-        ClientName::Inet(IpAddr::V4(address)) => {
-            let [a, b, c, d] = address.octets();
-            number(out, a.into());
-            for octet in [b, c, d] {
-                out.push(b'.');
-                number(out, octet.into());
-            }
-        }
-        ClientName::Inet(IpAddr::V6(address)) => {
-            let _ = write!(out, "{address}");
-        }
-        ClientName::Unix(path) => value(out, path.as_bytes(), style),
-    }
-}
-
-fn value(out: &mut Vec<u8>, bytes: &[u8], style: Style) {
-    let (kept, is_cut) = cut(bytes, VALUE_BYTES);
-    escape(out, kept, style);
-    if is_cut {
-        out.extend_from_slice(b"[cut]");
-    }
-}
-
-fn without_query(referer: &[u8]) -> &[u8] {
-    let end = memchr::memchr2(b'?', b'#', referer).unwrap_or(referer.len());
-    &referer[..end]
-}
-
-fn version_name(version: Version) -> &'static [u8] {
-    match version {
-        Version::Http10 => b"HTTP/1.0",
-        Version::Http11 => b"HTTP/1.1",
-    }
-}
-
-fn number(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
-
-/// Writes milliseconds with three decimals. A duration that does not fit is written as the maximum.
-fn milliseconds(out: &mut Vec<u8>, duration: Duration) {
-    let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    number(out, us / 1000);
-    thousandths(out, (us % 1000) as u32);
-}
-
-/// Writes a decimal point and three digits; `count` is below 1000.
-fn thousandths(out: &mut Vec<u8>, count: u32) {
-    let digit = |tens: u32| b'0' + (count / tens % 10) as u8;
-    out.extend_from_slice(&[b'.', digit(100), digit(10), digit(1)]);
-}
-
-fn since_epoch(at: SystemTime) -> Duration {
-    at.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]

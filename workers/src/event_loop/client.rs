@@ -351,6 +351,17 @@ impl<B: AppBody> Client<B> {
         }
     }
 
+    /// The same, to add what is known of the response.
+    pub fn record_mut(&mut self) -> Option<&mut Record> {
+        match &mut self.activity {
+            Activity::Receiving { .. } => None,
+            Activity::Called { record, .. } => record.as_deref_mut(),
+            Activity::Streaming { record, .. } | Activity::SendingFile { record, .. } => {
+                Some(record)
+            }
+        }
+    }
+
     /// What the next item of the reply takes, if the application still produces items.
     pub fn streaming(&mut self) -> Option<Streaming<'_, B>> {
         match &mut self.activity {

@@ -7,6 +7,7 @@ mod context;
 mod file_body;
 mod file_server;
 mod finish;
+mod kept;
 pub(super) mod proxy_header;
 mod quarantine;
 mod queue;
@@ -377,6 +378,7 @@ fn answer<A: Application>(
         Err(error) => fail(client.conn_mut(), error, context.entry, &rules),
     }
     context.files = files;
+    kept::variables(app, client, &context.settings);
     finish::end_call(context, client.timing());
 }
 
@@ -388,6 +390,7 @@ fn begin_reply<B: AppBody>(
     record: impl FnOnce() -> Record,
     rules: &Rules<'_>,
 ) -> ItemFate {
+    kept::response(client, reply.head, rules.settings);
     match reply.content {
         Content::Empty => {
             let conn = client.conn_mut();

@@ -37,6 +37,7 @@ mod expiry;
 mod file_transfer;
 pub mod finished_request;
 mod handlers;
+mod kept_values;
 mod own_descriptors;
 mod phase;
 pub mod poller;
@@ -141,8 +142,9 @@ struct Schedule {
 impl<'a, A: Application> EventLoop<'a, A> {
     /// Registers everything that the loop waits for.
     pub fn new(init: WorkerInit, app: &'a mut A) -> io::Result<Self> {
-        let WorkerInit { entry, header, control_fd, doorbell, listeners, settings, .. } = init;
-        let WorkerInit { supervisor, log, access_log, ticker, tls, group, request_keys, .. } = init;
+        let WorkerInit { slot, generation, entry, header, control_fd, doorbell, .. } = init;
+        let WorkerInit { listeners, settings, supervisor, log, access_log, ticker, .. } = init;
+        let WorkerInit { tls, group, request_keys, .. } = init;
         let poller = Poller::new(BATCH)?;
         // Before the marks, so that the descriptors are still open when an error drops the marks.
         let link = SupervisorLink::new(doorbell, control_fd, supervisor);
@@ -153,7 +155,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let mut acceptor = Acceptor::new(listeners, header, tls);
         acceptor.open(&poller)?;
         let now = Instant::now();
-        let access = access_log.map(|fd| AccessLog::new(fd, log.format()));
+        let access = AccessLog::of(access_log, &log, &settings, (slot, generation));
         let mut clients = Clients::new(&settings, now);
         let mode = settings.keepalive_mode;
         let mut context = WorkerContext::new(settings, entry, log, access);

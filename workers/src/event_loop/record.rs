@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::event_loop::kept_values::KeptValues;
 use crate::http::Head;
 
 /// What is kept of a request for those who read about it once it is finished, and for the scoreboard while the
@@ -16,6 +17,8 @@ pub struct Record {
     pub head: Head,
     /// The identifier of the request; empty if nobody asks for it.
     id: Vec<u8>,
+    /// What the access log wants to know of the response and of the environ.
+    pub kept: KeptValues,
 }
 
 impl Record {
@@ -32,6 +35,7 @@ impl Record {
         self.head_bytes.extend_from_slice(&head_bytes[..head.len.min(head_bytes.len())]);
         self.head.copy_from(head);
         self.id.clear();
+        self.kept.clear();
     }
 
     /// Names the request.
@@ -50,6 +54,11 @@ impl Record {
         self.head.path.of(&self.head_bytes)
     }
 
+    /// The request target as sent.
+    pub fn target(&self) -> &[u8] {
+        self.head.target.of(&self.head_bytes)
+    }
+
     /// What follows the first `?` of the target; empty without one.
     pub fn query(&self) -> &[u8] {
         self.head.query.of(&self.head_bytes)
@@ -60,6 +69,16 @@ impl Record {
         self.head.find(&self.head_bytes, name)
     }
 
+    /// The value of the last field of this name.
+    pub fn find_last(&self, name: &str) -> Option<&[u8]> {
+        self.head.find_last(&self.head_bytes, name)
+    }
+
+    /// The values of all fields of this name, in their order.
+    pub fn find_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.head.find_all(&self.head_bytes, name)
+    }
+
     /// The identifier of the request, if it is known.
     pub fn id(&self) -> Option<&[u8]> {
         if self.id.is_empty() { None } else { Some(&self.id) }
@@ -67,7 +86,7 @@ impl Record {
 
     /// How much memory the record holds.
     pub fn capacity(&self) -> usize {
-        self.head_bytes.capacity()
+        self.head_bytes.capacity() + self.kept.capacity()
     }
 }
 

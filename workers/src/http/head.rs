@@ -144,6 +144,14 @@ impl Head {
         Some(field.value.of(bytes))
     }
 
+    /// Returns the value of the last field of this name.
+    pub fn find_last<'a>(&self, bytes: &'a [u8], name: &str) -> Option<&'a [u8]> {
+        let mut fields = self.fields.iter().rev();
+        let field =
+            fields.find(|field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()))?;
+        Some(field.value.of(bytes))
+    }
+
     /// Returns the values of all fields of this name, in their order.
     pub fn find_all<'a>(
         &self,

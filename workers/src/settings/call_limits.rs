@@ -44,7 +44,7 @@ impl RouteLimit {
 }
 
 /// Decodes `%XX` once, as the application does. A `%` without two hex digits after it stays as it is.
-fn decoded(path: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn decoded(path: &[u8]) -> Cow<'_, [u8]> {
     if !path.contains(&b'%') {
         return Cow::Borrowed(path);
     }

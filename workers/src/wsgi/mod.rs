@@ -21,6 +21,7 @@
 //! | `interrupt`, `timeout` | the exception of a request that takes too long, and its request for more time |
 //! | `failure`, `traceback` | failures of the application, and how the log shows them |
 //! | `traceback_page` | the page with the traceback of a failed request (`--debug`) |
+//! | `variables` | the variables of the environ that the access log has asked for |
 //! | `unreadable` | directories that a failed boot cannot read |
 //! | `stacks` | the stack dump of all threads on SIGUSR2 |
 //! | `caller`, `stop` | the program around a server without a supervisor, its signal handlers, its threads |
@@ -54,6 +55,7 @@ mod timeout;
 mod traceback;
 mod traceback_page;
 mod unreadable;
+mod variables;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -84,6 +86,7 @@ use hooks::{HookFailure, WorkerHooks};
 use request_id::RequestIds;
 use stacks::Stacks;
 use start_response::{ResponderUse, Responders};
+use variables::Variables;
 
 /// The application and everything that its requests need.
 pub struct Bridge {
@@ -101,6 +104,8 @@ pub struct Bridge {
     caller: Option<Rc<Caller>>,
     /// The head of the latest reply.
     head: ResponseHead,
+    /// What the access log wants to know of the latest environ.
+    variables: Variables,
 }
 
 /// Makes SIGUSR2 dump the Python stacks of this process, which is not a worker's. Called before any code of the
@@ -261,6 +266,7 @@ impl Bridge {
             django: None,
             caller: None,
             head: ResponseHead::default(),
+            variables: Variables::of(settings),
         })
     }
 
@@ -293,6 +299,7 @@ impl Bridge {
         mut request: Request<'_>,
         outlet: &mut dyn Outlet,
     ) -> Result<Reply<'_, ReplyBody>, AppError> {
+        self.variables.clear();
         let (head, head_bytes, sequence) = (request.head, request.head_bytes, request.sequence);
         let (method, path) = (head.method.of(head_bytes), head.path.of(head_bytes));
         let prepared = self.environs.build(py, &mut request, &mut self.ids);
@@ -307,6 +314,8 @@ impl Bridge {
         let id = ffi::latin1_bytes(&request_id).unwrap_or_default();
         self.reporter.begin_call(id);
         let label = || RequestLabel::new(method, path, id);
+        let logged = self.variables.keep(&environ);
+        let variables = &mut self.variables;
         let responder = starter.responder.bind(py);
         let call = || {
             let start_response = starter.start_response.bind(py);
@@ -321,7 +330,13 @@ impl Bridge {
             reply::content(py, result, responder, label, &self.context, &self.reporter)
         };
         let owner = start_response::owner(responder);
-        let call = || interrupt::allowed(call);
+        let call = || {
+            let content = interrupt::allowed(call);
+            if let Some(environ) = &logged {
+                variables.read(environ);
+            }
+            content
+        };
         let content = self.context.run(py, || ffi::lend_outlet(outlet, owner, call));
         self.reporter.end_call();
         match content {
@@ -361,6 +376,10 @@ impl Application for Bridge {
 
     fn request_id<'a>(&'a mut self, request: &Request<'a>) -> Option<&'a [u8]> {
         Some(self.ids.of(request))
+    }
+
+    fn variables(&self, keep: &mut dyn FnMut(Option<&[u8]>)) {
+        self.variables.values().for_each(keep);
     }
 
     fn unlocked<T: Send>(&self, wait: impl FnOnce() -> T + Send) -> T {

@@ -72,11 +72,11 @@ pub(super) const SETTINGS: &[PeerSetting] = &[
         "access-log",
         "--access-log --no-access-log",
         S::AccessLogfile,
-        "it has one format, without query strings",
+        "its lines have no query strings; --access-logformat sets another format",
     )
     .switch()
     .special(),
-    no("access-log-fmt", "--access-log-fmt", "the access log has one format, text or json, which --log-format sets"),
+    no("access-log-fmt", "--access-log-fmt", "--access-logformat has gunicorn's atoms: %(addr)s is %(h)s, %(dt_ms).3f is %(arctos.duration_ms)s"),
     near("ssl-certificate", "--ssl-certificate", S::Certfile, "unix sockets stay plain"),
     same("ssl-keyfile", "--ssl-keyfile", S::Keyfile),
     no("ssl-keyfile-password", "--ssl-keyfile-password", "the key has to be unencrypted; decrypt it with openssl pkey, and protect the file"),

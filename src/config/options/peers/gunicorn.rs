@@ -9,8 +9,8 @@ pub const WORKER_CLASS: &str = "worker-class";
 pub const ONLY_WORKER_CLASS: &str = "sync";
 
 const TLS: &str = "arctos offers TLS 1.2 and 1.3 with the secure cipher suites of rustls only";
-const SYSLOG: &str =
-    "arctos logs to standard error; let systemd or a pipe to logger(1) pass it to syslog";
+const SYSLOG: &str = "the access log can go to syslog: --access-logfile syslog:///dev/log or syslog://HOST:PORT; all \
+    else is logged to standard error, which systemd or a pipe to logger(1) passes on";
 pub(super) const LOGGING: &str = "arctos writes its own log lines, controlled by --log-level and --log-format; \
     configure Python's logging in the application";
 const LENIENT: &str = "arctos parses HTTP strictly, so that it and a proxy never see different requests; \
@@ -156,7 +156,7 @@ pub(super) const SETTINGS: &[PeerSetting] = &[
         "accesslog",
         "--access-logfile",
         S::AccessLogfile,
-        "it has one format, without query strings",
+        "its default format has no query strings; --access-logformat combined is gunicorn's",
     ),
     no(
         "disable_redirect_access_to_syslog",
@@ -164,10 +164,11 @@ pub(super) const SETTINGS: &[PeerSetting] = &[
         SYSLOG,
     )
     .switch(),
-    no(
+    near(
         "access_log_format",
         "--access-logformat",
-        "the access log has one format, text or json, which --log-format sets",
+        S::AccessLogformat,
+        "an unknown atom is an error, times are in UTC, and control characters and backslashes are escaped",
     ),
     no(
         "errorlog",

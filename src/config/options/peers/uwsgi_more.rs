@@ -5,10 +5,12 @@ use super::{PeerSetting, always, near, no};
 
 const LOG_FILE: &str =
     "arctos logs to standard error; redirect it: 2>>FILE, or let systemd keep it";
-const LOG_FORM: &str = "log lines have one format, text or json, which --log-format sets";
+const LOG_FORM: &str = "--access-logformat has gunicorn's atoms: %(addr) is %(h)s, %(msecs) is %(M)s, %(var.NAME) is \
+    %({NAME}e)s; other log lines are text or JSON, as --log-format says";
 const ROTATE: &str =
     "arctos writes no log file; let systemd-journald, or logrotate with copytruncate, limit it";
-const SELECT: &str = "the access log has a line for every request; filter it where it is read";
+const SELECT: &str = "--access-log-sample and --access-log-exclude choose the lines of the access log; failures always \
+    have one";
 const STATIC: &str = "--static has no such setting: there are no index files and no Cache-Control, and compressed files \
     beside a file are always used";
 const STATS: &str = "the supervisor serves metrics at /metrics of --admin-bind ADDRESS";
@@ -30,12 +32,18 @@ pub(super) const SETTINGS: &[PeerSetting] = &[
     )
     .special(),
     no("logto logto2 logger log-socket", "", LOG_FILE),
-    near("req-logger logger-req", "", S::AccessLogfile, "it has one format, without query strings")
-        .special(),
+    near(
+        "req-logger logger-req",
+        "",
+        S::AccessLogfile,
+        "its lines have no query strings; --access-logformat sets another format",
+    )
+    .special(),
     no(
         "log-syslog rsyslog-packet-size",
         "",
-        "arctos logs to standard error; let systemd or a pipe to logger(1) pass it to syslog",
+        "the access log can go to syslog: --access-logfile syslog:///dev/log or syslog://HOST:PORT; all else is logged \
+         to standard error, which systemd or a pipe to logger(1) passes on",
     ),
     no(
         "log-format logformat log-format-strftime logformat-strftime log-date logdate log-prefix log-encoder log-req-encoder log-micros",

@@ -74,6 +74,30 @@ impl LineBuffer {
         &self.bytes[..end]
     }
 
+    /// The first line, without its newline, to be sent as a message.
+    pub(super) fn first_line(&self) -> Option<&[u8]> {
+        let end = memchr::memchr(b'\n', &self.bytes)?;
+        Some(&self.bytes[..end])
+    }
+
+    /// The first line was sent as a message.
+    pub(super) fn sent_line(&mut self) {
+        if let Some(end) = memchr::memchr(b'\n', &self.bytes) {
+            self.bytes.drain(..=end);
+        }
+    }
+
+    /// The first line cannot be sent as a message.
+    pub(super) fn lose_line(&mut self, errno: Errno) {
+        self.sent_line();
+        self.lose_sent(errno);
+    }
+
+    /// A message that was sent before has not arrived.
+    pub(super) fn lose_sent(&mut self, errno: Errno) {
+        self.lose(1, LossCause::Failed(errno));
+    }
+
     /// `count` bytes were written.
     pub(super) fn wrote(&mut self, count: usize) {
         self.is_torn = self.bytes.drain(..count).next_back() != Some(b'\n');

@@ -1,13 +1,14 @@
 use std::io::Read;
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, UNIX_EPOCH};
 
-use nix::errno::Errno;
 use proptest::prelude::*;
 
 use super::*;
-use crate::connection::RefusalReason;
-use crate::event_loop::finished_request::RequestLabels;
+use crate::connection::{ClientName, RefusalReason};
+use crate::event_loop::finished_request::{LoggedRequestLine, RequestLabels};
 use crate::event_loop::record::Phases;
-use crate::http::{BodyError, HeadError, Status};
+use crate::http::{BodyError, HeadError, Status, Version};
 use crate::shared::socket_name::SocketName;
 
 /// When the request of each test was complete.
@@ -41,7 +42,8 @@ fn entry<'a>(peer: &'a SocketName, path: &'a [u8]) -> FinishedRequest<'a> {
 
 fn log(format: LogFormat) -> (AccessLog, std::io::PipeReader) {
     let (reader, writer) = std::io::pipe().unwrap();
-    (AccessLog::new(writer.into(), format), reader)
+    let (settings, identity) = (Settings::default(), (SlotId(3), Generation(2)));
+    (AccessLog::new(writer.into(), format, &settings, identity), reader)
 }
 
 fn written(log: AccessLog, mut reader: std::io::PipeReader) -> String {
@@ -322,4 +324,63 @@ fn a_pipe_that_others_write_to_gets_whole_lines() {
     let count = reader.read(&mut taken).unwrap();
     assert_eq!(taken[count - 1], b'\n', "what is left is written when others have written");
     assert!(log.buffer.piece(usize::MAX).starts_with(b"192.0.2.7 - - ["));
+}
+
+#[test]
+fn syslog_gets_a_message_for_each_line_and_lost_ones_are_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let daemon = UnixDatagram::bind(&path).unwrap();
+    daemon.set_nonblocking(true).unwrap();
+    let socket = UnixDatagram::unbound().unwrap();
+    socket.connect(&path).unwrap();
+    let identity = (SlotId(0), Generation(1));
+    let mut log = AccessLog::new(socket.into(), LogFormat::Text, &Settings::default(), identity);
+    let (peer, mut buffer) = (peer(), [0; 1024]);
+    let mut received = |daemon: &UnixDatagram| {
+        let count = daemon.recv(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..count]).into_owned())
+    };
+    for path in [&b"/first"[..], b"/second"] {
+        log.record(&entry(&peer, path), complete());
+    }
+    assert_eq!(log.flush(), None);
+    for path in ["/first", "/second"] {
+        let message = received(&daemon).unwrap();
+        let head = format!("<14>arctos[{}]: 192.0.2.7 - - [", std::process::id());
+        assert!(message.starts_with(&head) && message.contains(path), "{message}");
+        assert!(message.ends_with(" 12.034"), "{message:?}");
+    }
+    assert_eq!(received(&daemon), None);
+    drop(daemon);
+    std::fs::remove_file(&path).unwrap();
+    log.record(&entry(&peer, b"/lost"), complete());
+    log.record(&entry(&peer, b"/lost"), complete());
+    let cause = LossCause::Failed(Errno::ECONNREFUSED);
+    assert_eq!(log.flush(), Some(Lost { lines: 2, cause }));
+}
+
+#[test]
+fn messages_for_a_daemon_that_does_not_read_wait_and_are_then_dropped() {
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let identity = (SlotId(0), Generation(1));
+    let mut log = AccessLog::new(ours.into(), LogFormat::Text, &Settings::default(), identity);
+    let mut recorded = 0;
+    let lost = loop {
+        log.record(&entry(&peer(), b"/"), complete());
+        recorded += 1;
+        if let Some(lost) = log.flush() {
+            break lost;
+        }
+    };
+    assert_eq!(lost, Lost { lines: 1, cause: LossCause::SlowReader });
+    theirs.set_nonblocking(true).unwrap();
+    let mut arrived = 0;
+    while log.buffer.len() > 0 || theirs.recv(&mut [0; 512]).map(|_| arrived += 1).is_ok() {
+        while theirs.recv(&mut [0; 512]).is_ok() {
+            arrived += 1;
+        }
+        assert_eq!(log.flush(), None);
+    }
+    assert_eq!(arrived, recorded - 1);
 }

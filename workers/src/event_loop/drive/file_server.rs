@@ -4,6 +4,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use super::kept;
 use crate::application::{AppBody, Content, Reply};
 use crate::connection::Rules;
 use crate::event_loop::client::Client;
@@ -129,6 +130,7 @@ impl Sender<'_> {
         {
             log_problem(log, problem, suppressed);
         }
+        kept::response(client, head, rules.settings);
         client.conn_mut().begin_reply(head, None, rules);
         // A 5xx without a problem is the application's own, with a file as its page.
         if problem.is_some() && head.status().0 >= 500 {

@@ -37,6 +37,17 @@ pub(crate) fn escape(out: &mut Vec<u8>, bytes: &[u8], style: Style) {
     }
 }
 
+/// Appends text in latin-1 as UTF-8, escaped for [`Style::Quoted`]. The caller adds quotes.
+pub(crate) fn escape_latin1(out: &mut Vec<u8>, bytes: &[u8]) {
+    if bytes.iter().all(|&byte| is_plain(byte)) {
+        out.extend_from_slice(bytes);
+        return;
+    }
+    for &byte in bytes {
+        escape_char(out, char::from(byte), Style::Quoted);
+    }
+}
+
 /// At most the first `limit` bytes, or a little less so that no character is split, and whether something was cut.
 pub(crate) fn cut(bytes: &[u8], limit: usize) -> (&[u8], bool) {
     if bytes.len() <= limit {
@@ -133,6 +144,13 @@ mod tests {
         assert_eq!(escaped(b"a\xff\xc3\x28", Style::Quoted), r"a\xff\xc3(");
         assert_eq!(escaped(b"a\xff\xc3\x28", Style::Line), r"a\xff\xc3(");
         assert_eq!(escaped(b"a\xff\xc3\x28", Style::Json), "a\u{fffd}\u{fffd}(");
+    }
+
+    #[test]
+    fn latin_1_becomes_utf_8() {
+        let mut out = Vec::new();
+        escape_latin1(&mut out, b"caf\xe9 \"a\\b\"\n\x9b");
+        assert_eq!(String::from_utf8(out).unwrap(), r#"café \"a\\b\"\n\u{9b}"#);
     }
 
     #[test]

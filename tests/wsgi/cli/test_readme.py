@@ -19,7 +19,7 @@ DEPLOYED = sorted(path for path in KUBERNETES.rglob("*.yaml") if path.parent != 
 # Options in the guide of other programs, and options of other servers that arctos does not have.
 FOREIGN = {
     "--rounds", "--peers", "--threads", "--worker-connections", "--ciphers", "--ssl-version", "--daemon",
-    "--forwarder-headers", "--secure-scheme-headers", 
+    "--forwarder-headers", "--secure-scheme-headers",
     "--respawn-failed-workers", "--no-default-features",
     "--features", "--all",
     # Options of manage.py, flask and pserve.

@@ -146,7 +146,7 @@ def test_a_datadog_agent_and_its_tags_are_found_in_the_environment(serve):
     assert f"arctos.req.done:1|c|#worker:0,{static}{end}" in lines
     for line in lines:
         line = line.replace(",status:2xx|", "|")
-            assert line.endswith((f"#{static}{end}", f",{static}{end}")), line
+        assert line.endswith((f"#{static}{end}", f",{static}{end}")), line
 
 
 # --- Abusive clients of the admin socket ---

@@ -4,6 +4,7 @@
 //! supervisor otherwise does. The caller owns the process, its signals and the listening socket.
 
 use std::cell::RefCell;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -26,7 +27,8 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::emitter::collector::Collector;
 use crate::metrics::statsd::Statsd;
-use crate::metrics::{Snapshot, WorkerSample};
+use crate::metrics::{Snapshot, WorkerMemory, WorkerSample};
+use crate::system::cgroup;
 use crate::system::pid::Pid;
 
 /// Everything that a server inside the caller's process needs.
@@ -75,7 +77,13 @@ pub fn serve<A: Application>(plan: Plan, app: &mut A) -> io::Result<()> {
     let log = log.with_counters(&entry.counters);
     let collector = Collector::start(&scoreboard, statsd.as_ref(), &log, Instant::now());
     let queue = listener.try_clone()?;
-    let metering = Rc::new(RefCell::new(Metering { collector, scoreboard, entry, queue }));
+    let metering = Rc::new(RefCell::new(Metering {
+        collector,
+        memory: WorkerMemory::default(),
+        scoreboard,
+        entry,
+        queue,
+    }));
     // This end stands for a supervisor that sends nothing and never exits.
     let (control, _supervisor) = UnixStream::pair()?;
     control.set_nonblocking(true)?;
@@ -106,6 +114,7 @@ pub fn serve<A: Application>(plan: Plan, app: &mut A) -> io::Result<()> {
 /// The collector of metrics and what it reads.
 struct Metering {
     collector: Collector,
+    memory: WorkerMemory,
     scoreboard: Scoreboard,
     entry: &'static WorkerEntry,
     queue: OwnedFd,
@@ -113,14 +122,14 @@ struct Metering {
 
 impl Metering {
     fn turn(&mut self, now: Instant) {
-        let Self { collector, scoreboard, entry, queue } = self;
-        collector.turn(scoreboard, || snapshot(entry, queue.as_fd()), now);
+        let Self { collector, memory, scoreboard, entry, queue } = self;
+        collector.turn(scoreboard, || snapshot(entry, memory, queue.as_fd()), now);
     }
 
     fn finish(self) {
-        let Self { collector, scoreboard, entry, queue } = self;
+        let Self { collector, mut memory, scoreboard, entry, queue } = self;
         // What cannot be sent now is lost, because the server ends here.
-        let _ = collector.finish(&scoreboard, || snapshot(entry, queue.as_fd()));
+        let _ = collector.finish(&scoreboard, || snapshot(entry, &mut memory, queue.as_fd()));
     }
 }
 
@@ -137,14 +146,21 @@ impl Ticker for Tick {
     }
 }
 
-fn snapshot(entry: &'static WorkerEntry, queue: BorrowedFd<'_>) -> Snapshot {
+fn snapshot(
+    entry: &'static WorkerEntry,
+    memory: &mut WorkerMemory,
+    queue: BorrowedFd<'_>,
+) -> Snapshot {
     let pid = Pid(std::process::id().cast_signed());
+    let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    memory.sample_resident(&[pid], monotonic);
     Snapshot {
         target: 1,
-        workers: vec![WorkerSample { slot: SlotId(0), pid, entry }],
+        workers: vec![WorkerSample { slot: SlotId(0), entry, memory: memory.of(pid) }],
         queue: fd::accept_queue(queue),
         shared_connections: 0,
-        monotonic: clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from),
+        cgroup: cgroup::memory(|path| fs::read_to_string(path).ok()),
+        monotonic,
     }
 }
 

@@ -12,9 +12,11 @@ use serde_json::{Value, json};
 
 use super::AdminResponse;
 use super::quarantine::{self, QuarantineStatus};
+use crate::metrics::ProcessMemory;
 use crate::supervisor::log_event::RunningRequest;
 use crate::supervisor::slot::SlotState;
 use crate::supervisor::{ReloadOutcome, ReloadStep, ServiceState};
+use crate::system::cgroup::CgroupMemory;
 use crate::system::duration::seconds;
 use crate::system::pid::Pid;
 
@@ -46,8 +48,7 @@ pub struct ServerStatus {
     pub listen: Vec<String>,
     /// The addresses of its admin socket.
     pub admin: Vec<String>,
-    /// The accept queue; `None` without a TCP listener.
-    pub backlog: Option<AcceptQueue>,
+    pub resources: Resources,
     pub reload: ReloadStatus,
     /// The requests in quarantine; `None` without `--quarantine`.
     pub quarantine: Option<QuarantineStatus>,
@@ -78,6 +79,15 @@ pub enum ReloadStatus {
     },
 }
 
+/// What the server uses, apart from its workers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resources {
+    /// The accept queue; `None` without a TCP listener.
+    pub backlog: Option<AcceptQueue>,
+    /// The memory of the cgroup.
+    pub memory: CgroupMemory,
+}
+
 /// A slot and its process.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the names of these fields say it")]
@@ -105,8 +115,8 @@ pub struct ProcessStatus {
     pub requests_count: u64,
     /// The number of open connections.
     pub open_count: u64,
-    /// Its resident memory; `None` if the kernel does not report it.
-    pub rss_bytes: Option<u64>,
+    /// Its memory; `None` if the kernel does not report it.
+    pub memory: Option<ProcessMemory>,
 }
 
 /// The text of a server state. A paused server is `resting`, as clients and dashboards know it.
@@ -168,12 +178,27 @@ pub fn json(status: &ServerStatus) -> String {
         "workers_ready": status.health.ready,
         "listen": status.listen,
         "admin": status.admin,
-        "backlog": status.backlog.map(|queue| json!({ "len": queue.len, "max": queue.max })),
+        "backlog": status.resources.backlog.map(|queue| json!({ "len": queue.len, "max": queue.max })),
+        "memory": memory(&status.resources.memory),
         "reload": reload(&status.reload),
         "quarantine": quarantine::summary(status.quarantine.as_ref()),
         "workers": status.workers.iter().map(worker).collect::<Vec<_>>(),
     });
     format!("{object:#}\n")
+}
+
+/// Of the cgroup; null if neither a limit nor the use is known.
+fn memory(memory: &CgroupMemory) -> Value {
+    let CgroupMemory { limit, usage } = memory;
+    if limit.is_none() && usage.is_none() {
+        return Value::Null;
+    }
+    json!({
+        "limit_bytes": limit.as_ref().map(|limit| limit.bytes),
+        "limit_file": limit.as_ref().map(|limit| limit.file.display().to_string()),
+        "used_bytes": usage.map(|usage| usage.used_bytes),
+        "working_set_bytes": usage.map(|usage| usage.working_set_bytes),
+    })
 }
 
 fn reload(reload: &ReloadStatus) -> Value {
@@ -194,6 +219,8 @@ fn reload(reload: &ReloadStatus) -> Value {
 fn worker(worker: &WorkerStatus) -> Value {
     let process = worker.process.as_ref();
     let request = process.and_then(|process| process.request.as_ref());
+    let memory = process.and_then(|process| process.memory);
+    let parts = memory.and_then(|memory| memory.parts);
     json!({
         "slot": worker.slot.0,
         "generation": worker.generation.0,
@@ -207,7 +234,9 @@ fn worker(worker: &WorkerStatus) -> Value {
         })),
         "requests": process.map(|process| process.requests_count),
         "connections_open": process.map(|process| process.open_count),
-        "rss_bytes": process.and_then(|process| process.rss_bytes),
+        "rss_bytes": memory.map(|memory| memory.rss_bytes),
+        "pss_bytes": parts.map(|parts| parts.pss_bytes),
+        "private_bytes": parts.map(|parts| parts.private_bytes),
     })
 }
 
@@ -230,9 +259,15 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::system::cgroup::{MemoryLimit, MemoryUse};
+    use crate::system::process_memory::MemoryParts;
 
     fn health(state: ServiceState, ready: u16) -> Health {
         Health { state, target: 2, ready }
+    }
+
+    fn resources(memory: CgroupMemory) -> Resources {
+        Resources { backlog: Some(AcceptQueue { len: 3, max: 2048 }), memory }
     }
 
     fn status() -> ServerStatus {
@@ -245,7 +280,7 @@ mod tests {
             state_age: Duration::from_millis(60_100),
             listen: vec!["http://127.0.0.1:8000".to_owned()],
             admin: vec!["unix:/run/a.sock".to_owned()],
-            backlog: Some(AcceptQueue { len: 3, max: 2048 }),
+            resources: resources(CgroupMemory::default()),
             reload: ReloadStatus::Idle,
             quarantine: None,
             workers: Vec::new(),
@@ -279,10 +314,29 @@ mod tests {
                 "state_s": 60.1,
                 "workers_target": 2, "workers_ready": 1, "listen": ["http://127.0.0.1:8000"],
                 "admin": ["unix:/run/a.sock"], "backlog": { "len": 3, "max": 2048 },
+                "memory": null,
                 "reload": { "state": "idle" }, "quarantine": null, "workers": [],
             })
         );
         assert_eq!(response(&status()).content_type, "application/json");
+    }
+
+    #[test]
+    fn the_memory_of_the_cgroup_is_described_as_far_as_it_is_known() {
+        let limit = MemoryLimit { bytes: 512, file: "/sys/fs/cgroup/memory.max".into() };
+        let usage = MemoryUse { used_bytes: 170, working_set_bytes: 130 };
+        let memory = CgroupMemory { limit: Some(limit), usage: Some(usage) };
+        assert_eq!(
+            read(&ServerStatus { resources: resources(memory.clone()), ..status() })["memory"],
+            json!({
+                "limit_bytes": 512, "limit_file": "/sys/fs/cgroup/memory.max", "used_bytes": 170,
+                "working_set_bytes": 130,
+            })
+        );
+        let memory = CgroupMemory { limit: None, ..memory };
+        let found = read(&ServerStatus { resources: resources(memory), ..status() });
+        assert_eq!(found["memory"]["limit_bytes"], Value::Null);
+        assert_eq!(found["memory"]["used_bytes"], 170);
     }
 
     #[test]
@@ -305,7 +359,10 @@ mod tests {
             }),
             requests_count: 12,
             open_count: 3,
-            rss_bytes: Some(1 << 20),
+            memory: Some(ProcessMemory {
+                rss_bytes: 1 << 20,
+                parts: Some(MemoryParts { pss_bytes: 600, private_bytes: 500, shared_bytes: 200 }),
+            }),
         };
         let workers = vec![
             worker(SlotState::Ready { pid: Pid(70), since: now, has_served: true }, Some(process)),
@@ -320,12 +377,14 @@ mod tests {
                     "slot": 1, "generation": 3, "state": "ready", "pid": 70, "age_s": 60.0,
                     "restarts": 2,
                     "request": { "line": "GET /a\"\n\u{1b}", "age_s": 1.5 },
-                    "requests": 12, "connections_open": 3, "rss_bytes": 1_048_576,
+                    "requests": 12, "connections_open": 3, "rss_bytes": 1_048_576, "pss_bytes": 600,
+                    "private_bytes": 500,
                 },
                 {
                     "slot": 1, "generation": 3, "state": "waiting", "pid": null, "age_s": null,
                     "restarts": 2,
                     "request": null, "requests": null, "connections_open": null, "rss_bytes": null,
+                    "pss_bytes": null, "private_bytes": null,
                 },
             ])
         );

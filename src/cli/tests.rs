@@ -5,7 +5,7 @@ use arctos_worker::shared::log::{Level, LogFormat};
 
 use super::*;
 use crate::config::{AccessLog, ListenMode, Readiness};
-use crate::supervisor::health::RecycleLimits;
+use crate::supervisor::recycling::{MemoryLimit, MemorySize, RecycleLimits};
 use crate::system::address::BindAddress;
 
 /// Parses words separated by spaces, with these environment variables.
@@ -124,7 +124,7 @@ fn every_option_is_applied() {
     let limits = RecycleLimits {
         requests: Some(1000),
         requests_jitter: 50,
-        rss_bytes: Some(512 << 20),
+        memory: Some(MemoryLimit { size: MemorySize::Fixed(512 << 20), is_shared: true }),
         lifetime: Some(Duration::from_secs(86_400)),
     };
     assert_eq!((config.limits, config.preload), (limits, true));
@@ -251,7 +251,7 @@ fn wrong_values_are_refused_with_option_value_and_form() {
         ),
         (
             "--max-rss 512",
-            "--max-rss '512': expected 0, or a size from 1M to 1048576G in bytes, or with a unit: \
+            "--max-rss '512': expected auto, 0, or a size from 1M to 1048576G in bytes, or with a unit: \
              512, 64K, 1M, 1G",
         ),
         (

@@ -47,8 +47,8 @@ use nix::unistd::{Gid, Uid};
 
 use self::options::Setting;
 use crate::metrics::statsd::Statsd;
-use crate::supervisor::health::RecycleLimits;
 use crate::supervisor::quarantine::QuarantineLimits;
+use crate::supervisor::recycling::RecycleLimits;
 use crate::system::address::BindAddress;
 
 pub use access_log::{AccessLog, SyslogAddress};
@@ -141,6 +141,7 @@ impl Config {
     pub fn chosen_defaults(&self) -> impl Iterator<Item = (&Effective, &Reason)> {
         self.effective.iter().filter_map(|effective| match &effective.origin {
             Origin::Place(reason) => Some((effective, reason)),
+            Origin::Auto { reason, .. } => Some((effective, reason)),
             Origin::CommandLine
             | Origin::Keyword
             | Origin::Environment(_)

@@ -33,6 +33,13 @@ pub enum Origin {
     Place(Reason),
     /// The entry of this user in the password database.
     User(Uid),
+    /// The value `auto` was given, and became this one in the place where the server runs.
+    Auto {
+        /// Where it was given.
+        given: Box<Self>,
+        /// Why it became this value.
+        reason: Reason,
+    },
     /// It follows from the value of another option.
     Because(Setting),
     /// Each of these contributed a part.
@@ -49,6 +56,7 @@ impl fmt::Display for Origin {
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::File(place) => write!(f, "file {place}"),
             Self::Place(reason) => write!(f, "default: {reason}"),
+            Self::Auto { given, reason } => write!(f, "{given}, auto: {reason}"),
             Self::User(uid) => write!(f, "group of user {uid}"),
             Self::Because(setting) => write!(f, "because of {}", OptionSpec::of(*setting).flag()),
             Self::Several(origins) => {
@@ -83,6 +91,7 @@ pub(super) fn source_of(setting: Setting, origin: &Origin, text: &str) -> String
         Origin::Keyword => format!("{}='{text}'", OptionSpec::of(setting).keyword()),
         Origin::Environment(variable) => format!("{variable}='{text}'"),
         Origin::File(place) => format!("{place}: {}='{text}'", OptionSpec::of(setting).long),
+        Origin::Auto { given, .. } => source_of(setting, given, &text.to_string()),
         Origin::Place(Reason::Found) => format!("{text} in the current directory"),
         Origin::CommandLine
         | Origin::Place(_)

@@ -24,6 +24,9 @@ const GOOGLE_IDLE: Duration = Duration::from_secs(600);
 /// admin site has 50 MiB resident (CPython 3.11, x86_64); the rest is for larger applications and for the replacement
 /// of a worker.
 const WORKER_BYTES: u64 = 128 << 20;
+/// The part of the cgroup's memory that is not for workers: for the supervisor, a zygote, and what the kernel counts for
+/// the cgroup, such as socket buffers and the pages of files.
+const RESERVED_PART: u64 = 8;
 /// A single worker would leave nobody to serve while it is busy.
 const MIN_WORKERS: u64 = 2;
 
@@ -51,6 +54,15 @@ pub enum Reason {
         /// The limit.
         limit_bytes: u64,
     },
+    /// Each worker gets an equal part of the cgroup's memory.
+    MemoryPart {
+        /// The limit of the cgroup.
+        limit_bytes: u64,
+        /// The workers, without a replacement.
+        workers: u16,
+    },
+    /// There is no limit of which a worker could get a part.
+    NoMemoryLimit,
 }
 
 impl fmt::Display for Reason {
@@ -81,6 +93,16 @@ impl fmt::Display for Reason {
                 let (limit, each) = (shown_size(*limit_bytes), shown_size(WORKER_BYTES));
                 write!(f, "the cgroup has {limit} of memory, at {each} for each worker")
             }
+            Self::MemoryPart { limit_bytes, workers } => {
+                let limit = shown_size(*limit_bytes);
+                let s = if *workers == 1 { "" } else { "s" };
+                write!(
+                    f,
+                    "the cgroup has {limit} of memory, 1/{RESERVED_PART} of it in reserve, for \
+                     {workers} worker{s} and a replacement"
+                )
+            }
+            Self::NoMemoryLimit => f.write_str("off, because the cgroup has no memory limit"),
         }
     }
 }
@@ -125,6 +147,11 @@ pub(super) fn workers(cpus: Cpus, memory_bytes: Option<u64>) -> (u64, Reason) {
         Some(_) | None if cpus.whole() < MIN_WORKERS => (wanted, Reason::FewCpus(cpus)),
         Some(_) | None => (wanted, Reason::Cpus(cpus)),
     }
+}
+
+/// Returns what all workers may have together, in bytes.
+pub(super) const fn memory_for_workers(limit_bytes: u64) -> u64 {
+    limit_bytes - limit_bytes / RESERVED_PART
 }
 
 #[cfg(test)]

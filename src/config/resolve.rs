@@ -21,7 +21,7 @@ use super::paths::file_in_directory;
 use super::place;
 use super::quarantine;
 use super::reader::{Effective, Reader, wrong};
-use super::recycle::recycle_limits;
+use super::recycle::{Memory, recycle_limits};
 use super::source::{NO_FILE, Source};
 use super::statsd::{Metrics, metrics};
 use super::times::patience;
@@ -109,7 +109,8 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
     let tls = tls(&mut reader)?;
     let workers = workers(&mut reader, environment, development)?;
     let preload = reader.switch(Setting::Preload)?;
-    let recycle_limits = recycle_limits(&mut reader)?;
+    let memory = Memory { limit_bytes: memory_limit_bytes, workers, is_shared: preload };
+    let recycle_limits = recycle_limits(&mut reader, memory)?;
     let reload_check = reload_check(&mut reader)?;
     let privileges = privileges(&mut reader)?;
     let name = reader.text(Setting::Name)?;
@@ -166,6 +167,15 @@ fn config_file(reader: &mut Reader<'_>) -> Result<(), ConfigError> {
     reader.path(Setting::Config).map(drop)
 }
 
+/// Without /proc, no limit is known.
+fn memory_limit_bytes() -> Option<u64> {
+    cgroup::memory_limit(read_file).map(|limit| limit.bytes)
+}
+
+fn read_file(path: &Path) -> Option<String> {
+    fs::read_to_string(path).ok()
+}
+
 fn readiness(reader: &mut Reader<'_>) -> Result<Readiness, ConfigError> {
     let max_backlog = bounded(reader.one(Setting::ReadyMaxBacklog, READY_BACKLOG)?);
     Ok(Readiness {
@@ -190,9 +200,7 @@ fn workers(
     } else if let Some(setting) = development {
         (1, Origin::Because(setting)) // A change reaches all requests at once.
     } else {
-        // Without /proc, neither quota nor limit is known.
-        let read = |path: &Path| fs::read_to_string(path).ok();
-        let (count, reason) = place::workers(cgroup::cpus(read), cgroup::memory_limit(read));
+        let (count, reason) = place::workers(cgroup::cpus(read_file), memory_limit_bytes());
         (count.min(WORKERS.max), Origin::Place(reason))
     };
     reader.note(Setting::Workers, count.to_string(), origin);

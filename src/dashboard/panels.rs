@@ -246,10 +246,28 @@ const WORKERS: &[Panel] = &[
     },
     Panel {
         title: "Memory of workers",
-        about: "Resident memory. What workers share is counted in each of them.",
+        about: "Proportional memory: what workers share is divided among them.",
+        unit: Unit::Bytes,
+        style: Style::Stacked,
+        lines: &[Line { name: "", query: Query::Level(Gauge::WorkerPss), by: By::Worker }],
+    },
+    Panel {
+        title: "Private memory of workers",
+        about: "What the end of a worker would free. A line that only rises is a leak.",
         unit: Unit::Bytes,
         style: Style::Lines,
-        lines: &[Line { name: "", query: Query::Level(Gauge::WorkerRss), by: By::Worker }],
+        lines: &[Line { name: "", query: Query::Level(Gauge::WorkerPrivate), by: By::Worker }],
+    },
+    Panel {
+        title: "Memory of the cgroup",
+        about: "At the limit, the kernel kills a process. The page cache is freed before.",
+        unit: Unit::Bytes,
+        style: Style::Lines,
+        lines: &[
+            total("used", Query::Level(Gauge::MemoryUsed)),
+            total("without inactive page cache", Query::Level(Gauge::MemoryWorkingSet)),
+            total("limit", Query::Level(Gauge::MemoryLimit)),
+        ],
     },
 ];
 
@@ -317,7 +335,11 @@ const LOSSES: &[Panel] = &[Panel {
 /// The metrics that are on no panel, and why.
 #[cfg(test)]
 const LEFT_OUT: &[(&str, &str)] = &[
-    ("backlog.max", "a constant, which would hide backlog.len; the alert ArctosBacklog compares them"),
+    ("worker.rss", "what workers share is in each of them; worker.pss divides it"),
+    (
+        "backlog.max",
+        "a constant, which would hide backlog.len; the alert ArctosBacklog compares them",
+    ),
     ("req.success.read", "req.done without what is refused"),
     ("req.aborted", "the sum of req.error.read and req.error.client_disconnected"),
     ("resp.done", "req.done without what is aborted"),

@@ -197,7 +197,7 @@ mod tests {
     use super::*;
     use crate::metrics::WorkerSample;
     use crate::metrics::statsd::{Format, Target};
-    use crate::system::pid::Pid;
+    use crate::system::cgroup::CgroupMemory;
 
     fn empty_snapshot() -> Snapshot {
         Snapshot {
@@ -205,6 +205,7 @@ mod tests {
             workers: Vec::new(),
             queue: None,
             shared_connections: 0,
+            cgroup: CgroupMemory::default(),
             monotonic: Duration::ZERO,
         }
     }
@@ -253,12 +254,13 @@ mod tests {
         entry.begin_request(start, b"GET", b"/");
         entry.end_call(start + Duration::from_secs(1));
         let snapshot = |after| {
-            let workers = vec![WorkerSample { slot: SlotId(0), pid: Pid(-1), entry }];
+            let workers = vec![WorkerSample { slot: SlotId(0), entry, memory: None }];
             Snapshot {
                 target: 1,
                 workers,
                 queue: None,
                 shared_connections: 0,
+                cgroup: CgroupMemory::default(),
                 monotonic: start + after,
             }
         };

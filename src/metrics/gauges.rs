@@ -11,8 +11,8 @@ use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::{Scoreboard, Side, WorkerEntry};
 
 use super::Gauge;
-use super::rss::ResidentSet;
-use crate::system::pid::Pid;
+use super::memory::ProcessMemory;
+use crate::system::cgroup::CgroupMemory;
 
 /// The default of `fs.nr_open`, which limits the descriptors of a process. An entry with more connections contains
 /// garbage.
@@ -25,10 +25,10 @@ const MIN_WINDOW: Duration = Duration::from_millis(500);
 pub struct WorkerSample {
     /// The slot of the worker.
     pub slot: SlotId,
-    /// The pid of the worker.
-    pub pid: Pid,
     /// The scoreboard entry of the worker.
     pub entry: &'static WorkerEntry,
+    /// Its memory; `None` while it is unknown.
+    pub memory: Option<ProcessMemory>,
 }
 
 /// The state of the server from which gauges are measured.
@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub queue: Option<AcceptQueue>,
     /// The connections that are shared and wait for a request.
     pub shared_connections: u32,
+    /// The memory of the cgroup.
+    pub cgroup: CgroupMemory,
     /// CLOCK_MONOTONIC, which the scoreboard uses as well.
     pub monotonic: Duration,
 }
@@ -60,7 +62,6 @@ pub struct Sampler {
     last: BusyTimes,
     /// The utilization before the last sample.
     utilization: f64,
-    resident: ResidentSet,
 }
 
 /// The busy times at the last comparison.
@@ -81,8 +82,10 @@ struct Busy {
 #[derive(Default)]
 struct SlotGauges {
     open: u64,
-    /// `None` while it is not known of any process.
-    resident_bytes: Option<u64>,
+    /// `None` while they are not known of any process.
+    rss_bytes: Option<u64>,
+    pss_bytes: Option<u64>,
+    private_bytes: Option<u64>,
 }
 
 impl Sampler {
@@ -91,31 +94,27 @@ impl Sampler {
         let slots = (0..scoreboard.slot_count()).map(SlotId);
         let entries =
             slots.flat_map(|slot| [Side::A, Side::B].map(|side| scoreboard.entry(slot, side)));
-        Self::since(monotonic, entries.flatten(), ResidentSet::default())
+        Self::since(monotonic, entries.flatten())
     }
 
-    fn since(
-        monotonic: Duration,
-        entries: impl Iterator<Item = &'static WorkerEntry>,
-        resident: ResidentSet,
-    ) -> Self {
+    fn since(monotonic: Duration, entries: impl Iterator<Item = &'static WorkerEntry>) -> Self {
         let busy = entries.map(|entry| Busy { entry, time: entry.busy_time(monotonic) });
-        Self { last: BusyTimes { monotonic, busy: busy.collect() }, utilization: 0.0, resident }
+        Self { last: BusyTimes { monotonic, busy: busy.collect() }, utilization: 0.0 }
     }
 
     /// Measures all gauges.
     ///
-    /// `workers.utilization` repeats its last value if that is less than [`MIN_WINDOW`] old. With many workers,
-    /// `worker.rss` may be from an earlier sample; it is left out while it is unknown, see [`ResidentSet`].
+    /// `workers.utilization` repeats its last value if that is less than [`MIN_WINDOW`] old. What is unknown of the
+    /// memory is left out.
     pub fn sample(&mut self, snapshot: &Snapshot) -> Gauges {
-        Gauges { server: self.server(snapshot), workers: self.workers(snapshot) }
+        Gauges { server: self.server(snapshot), workers: workers(snapshot) }
     }
 
     fn server(&mut self, snapshot: &Snapshot) -> Vec<(Gauge, f64)> {
         let ready = || snapshot.workers.iter().filter(|worker| worker.entry.is_ready());
         let is_busy = |worker: &&WorkerSample| worker.entry.request_start().is_some();
         let (len, max) = snapshot.queue.map_or((0, 0), |queue| (queue.len, queue.max));
-        vec![
+        let mut gauges = vec![
             (Gauge::WorkersTarget, f64::from(snapshot.target)),
             (Gauge::WorkersReady, ready().count() as f64),
             (Gauge::WorkersBusy, ready().filter(is_busy).count() as f64),
@@ -123,7 +122,14 @@ impl Sampler {
             (Gauge::BacklogLen, f64::from(len)),
             (Gauge::BacklogMax, f64::from(max)),
             (Gauge::ConnShared, f64::from(snapshot.shared_connections)),
-        ]
+        ];
+        let CgroupMemory { limit, usage } = &snapshot.cgroup;
+        gauges.extend(limit.iter().map(|limit| (Gauge::MemoryLimit, limit.bytes as f64)));
+        if let Some(usage) = usage {
+            gauges.push((Gauge::MemoryUsed, usage.used_bytes as f64));
+            gauges.push((Gauge::MemoryWorkingSet, usage.working_set_bytes as f64));
+        }
+        gauges
     }
 
     fn utilization(&mut self, snapshot: &Snapshot) -> f64 {
@@ -144,28 +150,37 @@ impl Sampler {
         }
         self.utilization
     }
+}
 
-    fn workers(&mut self, snapshot: &Snapshot) -> Vec<(SlotId, Gauge, f64)> {
-        let pids = snapshot.workers.iter().map(|worker| worker.pid);
-        self.resident.sample(pids, snapshot.monotonic);
-        let mut slots = BTreeMap::<SlotId, SlotGauges>::new();
-        for worker in &snapshot.workers {
-            let slot = slots.entry(worker.slot).or_default();
-            let open = worker.entry.open_connections();
-            slot.open += if open <= MAX_CONNECTIONS { open } else { 0 };
-            if let Some(bytes) = self.resident.bytes(worker.pid) {
-                slot.resident_bytes = Some(slot.resident_bytes.unwrap_or(0).saturating_add(bytes));
+fn workers(snapshot: &Snapshot) -> Vec<(SlotId, Gauge, f64)> {
+    let mut slots = BTreeMap::<SlotId, SlotGauges>::new();
+    for worker in &snapshot.workers {
+        let slot = slots.entry(worker.slot).or_default();
+        let open = worker.entry.open_connections();
+        slot.open += if open <= MAX_CONNECTIONS { open } else { 0 };
+        if let Some(memory) = worker.memory {
+            add(&mut slot.rss_bytes, memory.rss_bytes);
+            if let Some(parts) = memory.parts {
+                add(&mut slot.pss_bytes, parts.pss_bytes);
+                add(&mut slot.private_bytes, parts.private_bytes);
             }
         }
-        let mut gauges = Vec::with_capacity(2 * slots.len());
-        for (id, slot) in slots {
-            gauges.push((id, Gauge::ConnOpen, slot.open as f64));
-            if let Some(bytes) = slot.resident_bytes {
-                gauges.push((id, Gauge::WorkerRss, bytes as f64));
-            }
-        }
-        gauges
     }
+    let mut gauges = Vec::with_capacity(4 * slots.len());
+    for (id, slot) in slots {
+        gauges.push((id, Gauge::ConnOpen, slot.open as f64));
+        let memory = [
+            (Gauge::WorkerRss, slot.rss_bytes),
+            (Gauge::WorkerPss, slot.pss_bytes),
+            (Gauge::WorkerPrivate, slot.private_bytes),
+        ];
+        gauges.extend(memory.into_iter().filter_map(|(of, bytes)| Some((id, of, bytes? as f64))));
+    }
+    gauges
+}
+
+fn add(sum: &mut Option<u64>, bytes: u64) {
+    *sum = Some(sum.unwrap_or(0).saturating_add(bytes));
 }
 
 impl BusyTimes {

@@ -60,7 +60,12 @@ impl Gauge {
     /// The name in Prometheus, a public interface.
     pub fn prometheus_name(self) -> String {
         let unit = match self {
-            Self::WorkerRss => "_bytes",
+            Self::WorkerRss
+            | Self::WorkerPss
+            | Self::WorkerPrivate
+            | Self::MemoryLimit
+            | Self::MemoryUsed
+            | Self::MemoryWorkingSet => "_bytes",
             Self::WorkersTarget
             | Self::WorkersReady
             | Self::WorkersBusy
@@ -84,8 +89,15 @@ gauges! {
     BacklogMax, "backlog.max", Server, "Maximum number of waiting connections, summed over all TCP listeners.";
     ConnShared, "conn.shared", Server,
         "Kept connections that wait for a request and that any worker may serve; `conn.open` does not contain them.";
+    MemoryLimit, "memory.limit", Server, "Memory limit of the cgroup in bytes; absent without a limit.";
+    MemoryUsed, "memory.used", Server, "Memory that the cgroup uses in bytes, with the page cache.";
+    MemoryWorkingSet, "memory.working_set", Server,
+        "The same without the inactive page cache, which the kernel frees first.";
     ConnOpen, "conn.open", Worker, "Open connections.";
     WorkerRss, "worker.rss", Worker, "Resident memory in bytes.";
+    WorkerPss, "worker.pss", Worker,
+        "Proportional memory in bytes: each page is divided by the number of processes that map it.";
+    WorkerPrivate, "worker.private", Worker, "Memory in bytes that no other process maps.";
 }
 
 /// Defines the distributions, one per line: variant, statsd name without the prefix, the class of its tag `status` if it

@@ -22,10 +22,11 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd;
 
 use crate::supervisor::duplicate::{Checked, Duplicate};
-use crate::supervisor::health::{Hang, Pulse, RecycleLimits, WorkerLimits};
+use crate::supervisor::health::{Hang, Pulse};
 use crate::supervisor::interruption::Interruption;
 use crate::supervisor::log_event::RunningRequest;
 use crate::supervisor::quarantine::Incident;
+use crate::supervisor::recycling::{MemoryWatch, RecycleLimits, WorkerLimits};
 use crate::supervisor::stack_dump::StackDump;
 use crate::system::caught_signals;
 use crate::system::descriptors::OwnDescriptors;
@@ -149,6 +150,8 @@ pub struct Recycling {
     pub limits: RecycleLimits,
     /// The limits of this worker, once it is ready.
     pub own: Option<WorkerLimits>,
+    /// The samples of this worker's memory.
+    pub memory: MemoryWatch,
     /// Whether it was logged that the worker has reached a limit.
     pub is_logged: bool,
 }

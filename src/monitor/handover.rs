@@ -40,7 +40,7 @@ impl Monitor<'_> {
                 self.send_totals(now);
             }
             UpgradeReport::PredecessorTotals(Some(totals)) => {
-                self.sources.metrics.collector.set_predecessors(totals);
+                self.sources.metrics.collector.set_predecessors(*totals);
             }
             UpgradeReport::PredecessorTotals(None) => {
                 self.server.log.line(Level::Warning, "upgrade.totals_unreadable", &[]);

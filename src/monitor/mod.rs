@@ -34,6 +34,7 @@ mod failure_cause;
 pub mod fatal;
 mod generations;
 mod handover;
+mod memory;
 mod metrics;
 mod on_start;
 mod quarantine;
@@ -241,6 +242,7 @@ impl Monitor<'_> {
             pids: self.pids(),
             revision: self.server.generations.current(),
             suspended_for: None,
+            workers_target: self.supervisor.target(),
             is_settled: self.supervisor.service_state() == ServiceState::Serving
                 && self.supervisor.reloading().is_none(),
         }
@@ -300,7 +302,8 @@ impl Monitor<'_> {
             match report {
                 Report::Event(event) => self.supervisor.handle(event, now),
                 Report::Signal(signal) => self.handle_signal(signal, now),
-                Report::Forked(source::ForkedWorker { slot, side, child }) => {
+                Report::Forked(forked) => {
+                    let source::ForkedWorker { slot, side, child } = *forked;
                     let pid = child.pid;
                     self.sources.workers.add(child);
                     self.supervisor.handle(Event::Started { slot, side, pid }, now);
@@ -316,7 +319,7 @@ impl Monitor<'_> {
                     let snapshot = || {
                         responses::snapshot(
                             supervisor,
-                            &sources.workers,
+                            &mut sources.workers,
                             &sources.shared_connections,
                             listeners,
                         )
@@ -365,7 +368,7 @@ impl Monitor<'_> {
         let listeners = self.server.listeners.as_ref();
         let snapshot = responses::snapshot(
             &self.supervisor,
-            &self.sources.workers,
+            &mut self.sources.workers,
             &self.sources.shared_connections,
             listeners,
         );

@@ -12,16 +12,20 @@ use super::running_request::running_request;
 use super::shared_connections::SharedConnections;
 use super::workers::Workers;
 use crate::admin::quarantine;
-use crate::admin::status::{self, Health, ProcessStatus, ReloadStatus, ServerStatus, WorkerStatus};
+use crate::admin::status::{
+    self, Health, ProcessStatus, ReloadStatus, Resources, ServerStatus, WorkerStatus,
+};
 use crate::admin::verb::{self, StopMode, Verb};
 use crate::admin::{
     AdminRequest, AdminResponse, PeerProcess, RequestId, Trust, prometheus, readiness,
 };
 use crate::listener::Listeners;
-use crate::metrics::{ResidentSet, Snapshot, WorkerSample};
+use crate::metrics::{Snapshot, WorkerSample};
 use crate::monitor::children::Child;
 use crate::supervisor::slot::WorkerSlot;
 use crate::supervisor::{Event, OperatorCommand, Supervisor};
+use crate::system::cgroup::CgroupMemory;
+use crate::system::pid::Pid;
 
 /// A command from the admin socket, and the process that sent it.
 #[derive(Clone, Copy)]
@@ -137,7 +141,7 @@ impl Monitor<'_> {
         let snapshot = || {
             snapshot(
                 supervisor,
-                &sources.workers,
+                &mut sources.workers,
                 &sources.shared_connections,
                 server.listeners.as_ref(),
             )
@@ -169,7 +173,8 @@ impl Monitor<'_> {
         }
     }
 
-    fn status(&self, trust: Trust, now: Instant) -> ServerStatus {
+    fn status(&mut self, trust: Trust, now: Instant) -> ServerStatus {
+        let memory = self.sample_memory();
         let source = &self.sources.admin;
         let reload = match (self.supervisor.reloading(), &source.last_reload) {
             (Some((generation, step)), _) => ReloadStatus::Running { generation, step },
@@ -197,25 +202,33 @@ impl Monitor<'_> {
             listen: listeners
                 .map_or_else(Vec::new, |it| it.describe(self.server.generations.scheme())),
             admin: source.admin.descriptions(),
-            backlog: listeners.and_then(Listeners::queue),
+            resources: Resources { backlog: listeners.and_then(Listeners::queue), memory },
             reload,
             quarantine: self.sources.quarantine.status(now),
             workers: taken.map(|place| self.worker(place, now)).collect(),
         }
     }
 
+    /// Samples the memory of all workers. Returns that of the cgroup.
+    fn sample_memory(&mut self) -> CgroupMemory {
+        let workers = &mut self.sources.workers;
+        let monotonic = monotonic().unwrap_or_default();
+        let pids: Vec<Pid> = workers.all().iter().map(|child| child.pid).collect();
+        workers.memory.sample_all(&pids, monotonic);
+        workers.memory.cgroup(monotonic)
+    }
+
     fn worker(&self, place: &WorkerSlot, now: Instant) -> WorkerStatus {
         let child = place.pid().and_then(|pid| self.sources.workers.of(pid));
         let process = |child: &Child| {
-            let mut resident = ResidentSet::default();
-            resident.sample(std::iter::once(child.pid), monotonic().unwrap_or_default());
+            let memory = self.sources.workers.memory.of(child.pid);
             ProcessStatus {
                 pid: child.pid,
                 age: now.saturating_duration_since(child.since),
                 request: running_request(child.entry),
                 requests_count: child.entry.counters.get(Counter::ReqSuccessRead),
                 open_count: child.entry.open_connections(),
-                rss_bytes: resident.bytes(child.pid),
+                memory,
             }
         };
         WorkerStatus {
@@ -231,17 +244,25 @@ impl Monitor<'_> {
 /// Takes the snapshot of the server that metrics are computed from.
 pub(super) fn snapshot(
     supervisor: &Supervisor,
-    workers: &Workers,
+    workers: &mut Workers,
     shared_connections: &SharedConnections,
     listeners: Option<&Listeners>,
 ) -> Snapshot {
-    let sample =
-        |child: &Child| WorkerSample { slot: child.slot, pid: child.pid, entry: child.entry };
+    let monotonic = monotonic().unwrap_or_default();
+    let pids: Vec<Pid> = workers.all().iter().map(|child| child.pid).collect();
+    workers.memory.sample(&pids, monotonic);
+    let cgroup = workers.memory.cgroup(monotonic);
+    let sample = |child: &Child| WorkerSample {
+        slot: child.slot,
+        entry: child.entry,
+        memory: workers.memory.of(child.pid),
+    };
     Snapshot {
         target: supervisor.target(),
         workers: workers.all().iter().map(sample).collect(),
         queue: listeners.and_then(Listeners::queue),
         shared_connections: shared_connections.idle_count(),
-        monotonic: monotonic().unwrap_or_default(),
+        cgroup,
+        monotonic,
     }
 }

@@ -72,6 +72,8 @@ pub(super) struct Round {
     pub(super) revision: Rc<ResolvedRevision>,
     /// How long the supervisor was suspended before this round, perhaps together with all other processes.
     pub(super) suspended_for: Option<Duration>,
+    /// The wanted number of workers.
+    pub(super) workers_target: u16,
     /// Whether the server serves, and no reload is under way: no worker is about to start but replacements.
     pub(super) is_settled: bool,
 }
@@ -89,7 +91,7 @@ pub(super) enum Report {
     /// A signal arrived.
     Signal(Signal),
     /// A zygote has forked a worker.
-    Forked(ForkedWorker),
+    Forked(Box<ForkedWorker>),
     /// A process could not boot or died.
     Failure(Failure),
     /// A request on the admin socket.

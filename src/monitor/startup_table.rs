@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::config::options::Setting;
 use crate::config::{Config, Origin, Printable};
+use crate::system::cgroup::MemoryLimit;
 
 /// What the table shows besides the configuration.
 pub(super) struct Facts {
@@ -15,8 +16,8 @@ pub(super) struct Facts {
     pub(super) admin: Vec<String>,
     /// How long the first worker took from its start until it was ready, in seconds.
     pub(super) boot_s: f64,
-    /// The limit of the cgroup, in bytes.
-    pub(super) memory: Option<u64>,
+    /// The limit of the cgroup.
+    pub(super) memory: Option<MemoryLimit>,
     /// Whether there are colors.
     pub(super) is_colored: bool,
 }
@@ -33,12 +34,16 @@ pub(super) fn table(config: &Config, facts: &Facts) -> String {
     rows.push(("Application", application, format!("ready after {:.2} s", facts.boot_s)));
     let workers = config.effective(Setting::Workers).value.clone();
     rows.push(("Workers", workers, reason(config, Setting::Workers)));
-    // The kernel shows "no limit" as a number of this size (cgroup v1).
-    let memory = match facts.memory.filter(|bytes| *bytes < 1 << 50) {
-        Some(bytes) => (format!("{} MB", bytes >> 20), "limit of the cgroup".to_owned()),
+    let memory = match &facts.memory {
+        Some(limit) => (format!("{} MB", limit.bytes >> 20), limit.file.display().to_string()),
         None => ("no limit".to_owned(), String::new()),
     };
     rows.push(("Memory", memory.0, memory.1));
+    let max_rss = config.effective(Setting::MaxRss);
+    if max_rss.origin != Origin::Default {
+        let value = if max_rss.value == "0" { "no limit" } else { &max_rss.value };
+        rows.push(("Per worker", value.to_owned(), format!("--max-rss: {}", max_rss.origin)));
+    }
     let keep_alive = config.effective(Setting::KeepAlive).value.clone();
     rows.push(("Keep-alive", keep_alive, reason(config, Setting::KeepAlive)));
     if let Some((path, origin)) = config.file() {
@@ -96,7 +101,10 @@ mod tests {
             addresses: vec!["http://127.0.0.1:8000".to_owned()],
             admin: Vec::new(),
             boot_s: 0.214,
-            memory: Some(512 << 20),
+            memory: Some(MemoryLimit {
+                bytes: 512 << 20,
+                file: "/sys/fs/cgroup/memory.max".into(),
+            }),
             is_colored: false,
         };
         let text = table(&config, &facts);
@@ -106,9 +114,28 @@ mod tests {
         assert_eq!(lines[1], "Address      http://127.0.0.1:8000");
         assert_eq!(lines[2], "Application  shop:app               ready after 0.21 s");
         assert_eq!(lines[3], "Workers      1                      because of --reload");
-        assert_eq!(lines[4], "Memory       512 MB                 limit of the cgroup");
+        assert_eq!(lines[4], "Memory       512 MB                 /sys/fs/cgroup/memory.max");
         assert!(!text.contains('\x1b'));
         assert!(table(&config, &Facts { is_colored: true, ..facts }).contains("\x1b[1marctos"));
+    }
+
+    #[test]
+    fn the_limit_of_a_worker_is_shown_with_its_reason() {
+        let options = [(Setting::Application, "shop:app"), (Setting::MaxRss, "300M")];
+        let given = options.map(|(setting, value)| (setting, vec![value.into()]));
+        let config =
+            Source::of_command_line(given, Environment::default()).unwrap().read().unwrap();
+        let facts = Facts {
+            runtime: String::new(),
+            addresses: Vec::new(),
+            admin: Vec::new(),
+            boot_s: 0.0,
+            memory: None,
+            is_colored: false,
+        };
+        let text = table(&config, &facts);
+        assert!(text.contains("\n  Memory       no limit\n"), "{text}");
+        assert!(text.contains("\n  Per worker   300M      --max-rss: command line\n"), "{text}");
     }
 
     #[test]

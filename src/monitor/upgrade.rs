@@ -122,7 +122,7 @@ impl UpgradeSource {
                 }
                 Message::Received { word: UNSENT, descriptor } => {
                     if let Some(unsent) = descriptor.and_then(reexec::read_totals) {
-                        report(UpgradeReport::PredecessorUnsent(unsent));
+                        report(UpgradeReport::PredecessorUnsent(Box::new(unsent)));
                     }
                 }
                 Message::Received { word: KEPT, descriptor } => {
@@ -133,7 +133,7 @@ impl UpgradeSource {
                 }
                 Message::Received { word, descriptor } => {
                     let totals = descriptor.and_then(reexec::read_totals);
-                    report(UpgradeReport::PredecessorTotals(totals));
+                    report(UpgradeReport::PredecessorTotals(totals.map(Box::new)));
                     if word == YOURS {
                         report(UpgradeReport::TakeOver);
                     }

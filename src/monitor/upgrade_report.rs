@@ -14,9 +14,9 @@ pub(super) enum UpgradeReport {
     /// Totals are due to be sent to the other servers.
     TotalsDue,
     /// The current totals of the predecessor; `None` if they could not be read.
-    PredecessorTotals(Option<CarriedTotals>),
+    PredecessorTotals(Option<Box<CarriedTotals>>),
     /// The totals that the predecessor could not send.
-    PredecessorUnsent(CarriedTotals),
+    PredecessorUnsent(Box<CarriedTotals>),
     /// The idle connections of the predecessor come through this socket.
     PredecessorConnections(OwnedFd),
     /// This server owns everything from now on.

@@ -10,15 +10,16 @@ use arctos_worker::shared::scoreboard::Command;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 
-use super::children::{Child, Word};
+use super::children::{Child, Recycling, Word};
 use super::clock::monotonic;
+use super::memory::Memory;
 use super::quarantine::incident;
 use super::running_request::running_request;
 use super::source::{Reaped, Report, Round, Source};
-use crate::metrics::ResidentSet;
-use crate::supervisor::health::{Allowed, Grace, Hang, RecycleReason, hang, has_ended_loop};
+use crate::supervisor::health::{Allowed, Grace, Hang, hang, has_ended_loop};
 use crate::supervisor::interruption::Verdict;
 use crate::supervisor::log_event::Answered;
+use crate::supervisor::recycling::RecycleReason;
 use crate::supervisor::slot::{ExitStatus, Jitter};
 use crate::supervisor::{Event, ExitDetails};
 use crate::system::descriptors::OwnDescriptors;
@@ -33,8 +34,7 @@ pub(super) struct Workers {
     next_check: Instant,
     /// The last time that the supervisor, and perhaps the workers with it, was suspended.
     grace: Grace,
-    /// Reads the resident memory of workers that have a limit for it.
-    resident: ResidentSet,
+    pub(super) memory: Memory,
     jitter: Jitter,
     /// Makes the keys of late requests.
     request_keys: RequestKeys,
@@ -47,7 +47,7 @@ impl Workers {
             children: Vec::new(),
             next_check: now,
             grace: Grace::default(),
-            resident: ResidentSet::default(),
+            memory: Memory::default(),
             jitter: Jitter::new(seed),
             request_keys,
             log,
@@ -105,7 +105,7 @@ impl Workers {
         log_failure(&self.log, event, child, error);
     }
 
-    fn read_messages(&mut self, index: usize, reports: &mut Vec<Report>) {
+    fn read_messages(&mut self, index: usize, round: &Round, reports: &mut Vec<Report>) {
         let child = &mut self.children[index];
         let pid = child.pid;
         match child.listen() {
@@ -114,6 +114,7 @@ impl Workers {
                     let limits = child.recycling.limits;
                     let own = limits.worker_limits(child.entry, monotonic, &mut self.jitter);
                     child.recycling.own = Some(own);
+                    self.memory.start(child, round.workers_target, monotonic, &self.log);
                 }
                 reports.push(Report::Event(Event::Ready { pid }));
             }
@@ -143,10 +144,8 @@ impl Workers {
         self.next_check = round.now + CHECK_INTERVAL;
         let Some(monotonic) = monotonic() else { return };
         let allowed = allowed(round);
-        let has_limit =
-            |child: &&Child| child.recycling.own.is_some_and(|limits| limits.wants_rss());
-        let weighed = self.children.iter().filter(has_limit).map(|child| child.pid);
-        self.resident.sample(weighed, monotonic);
+        self.memory.weigh(&mut self.children, round.workers_target, monotonic);
+        self.memory.log_refusal(round.revision.config.limits.memory, &self.log);
         for child in &mut self.children {
             let pid = child.pid;
             if !child.entry.is_ready() {
@@ -194,9 +193,8 @@ impl Workers {
                     continue;
                 }
             }
-            let rss = self.resident.bytes(pid);
-            let reached =
-                child.recycling.own.and_then(|limits| limits.reached(child.entry, rss, monotonic));
+            let Recycling { own, memory, .. } = &child.recycling;
+            let reached = own.and_then(|limits| limits.reached(child.entry, memory, monotonic));
             if let Some(reason) = reached {
                 // The event is repeated until the worker is replaced; it is logged once.
                 if !std::mem::replace(&mut child.recycling.is_logged, true) {
@@ -254,7 +252,7 @@ impl Source for Workers {
             if control.is_some_and(|control| round.ready_fds.contains(&control)) {
                 child.receive_connection();
             }
-            self.read_messages(index, reports);
+            self.read_messages(index, round, reports);
         }
         if round.suspended_for.is_none() {
             self.check_hung(round, reports);
@@ -280,9 +278,10 @@ impl Source for Workers {
         reports: &mut Vec<Report>,
     ) -> Option<Reaped> {
         let index = self.children.iter().position(|child| child.pid == pid)?;
-        self.read_messages(index, reports); // This reads what the worker wrote before it ended.
+        self.read_messages(index, round, reports); // This reads what the worker wrote before it ended.
         self.log_last_stacks(pid, round.now);
         let mut child = self.children.swap_remove(index);
+        self.memory.forget(pid);
         let unanswered = child.take_unanswered();
         let details = ExitDetails {
             report: child.report(),
@@ -346,7 +345,7 @@ fn log_limit(log: &Log, child: &Child, reason: RecycleReason) {
     let number = |n: u64| Value::Number(i64::try_from(n).unwrap_or(i64::MAX));
     let (limit, value) = match reason {
         RecycleReason::Requests(count) => ("--max-requests", number(count)),
-        RecycleReason::Rss(bytes) => ("--max-rss", number(bytes)),
+        RecycleReason::Memory(bytes) => ("--max-rss", number(bytes)),
         RecycleReason::Lifetime(age) => ("--max-lifetime", number(age.as_secs())),
     };
     let mut pairs = pairs(child).to_vec();

@@ -18,7 +18,7 @@ use crate::process::fork::wait::{await_status, is_child};
 use crate::process::zygote::{
     Parentage, SpawnFailure, SpawnOrder, Zygote, ZygoteDelay, ZygoteEnding, ZygoteEvent,
 };
-use crate::supervisor::health::RecycleLimits;
+use crate::supervisor::recycling::RecycleLimits;
 use crate::supervisor::slot::ExitStatus;
 use crate::supervisor::{Event, ExitDetails, Verdict};
 use crate::system::descriptors::OwnDescriptors;
@@ -143,7 +143,7 @@ impl Zygotes {
                     let Some(worker) = self.take_ordered(slot, side) else { continue };
                     let mut forked = ForkedWorker::new(slot, side, pid, worker.socket);
                     forked.child.recycling.limits = worker.limits;
-                    reports.push(Report::Forked(forked));
+                    reports.push(Report::Forked(Box::new(forked)));
                 }
                 ZygoteEvent::SpawnFailed { slot, side, cause } => {
                     drop(self.take_ordered(slot, side));

@@ -1,4 +1,4 @@
-//! Health checks: whether a worker hangs, and whether it has to be recycled, judged by its scoreboard entry.
+//! Health checks: whether a worker hangs, judged by its scoreboard entry.
 //!
 //! This is pure code: the entry and the time come in, and a finding goes out. [`crate::monitor`] decides how often
 //! workers are checked, and the state machine decides what follows.
@@ -6,9 +6,7 @@
 use std::time::Duration;
 
 use arctos_worker::settings::CallLimits;
-use arctos_worker::shared::scoreboard::{Counter, WorkerEntry};
-
-use crate::supervisor::slot::Jitter;
+use arctos_worker::shared::scoreboard::WorkerEntry;
 
 /// The loop of an idle worker makes a step every 2 s, and that of a busy one for each connection that it serves. A loop
 /// that has made no step for this long is stopped or stuck.
@@ -125,94 +123,6 @@ const EXIT_MOMENT: Duration = Duration::from_secs(2);
 pub fn has_ended_loop(entry: &WorkerEntry, monotonic: Duration) -> bool {
     // A worker can overwrite its entry with any time. A time in the future is ignored.
     entry.exit_start().is_some_and(|start| start.saturating_add(EXIT_MOMENT) <= monotonic)
-}
-
-/// The limits at which workers are recycled; `None` is no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RecycleLimits {
-    /// Number of requests passed to the application.
-    pub requests: Option<u64>,
-    /// Resident memory, in bytes.
-    pub rss_bytes: Option<u64>,
-    /// Maximum number of additional requests. Each worker draws a random number up to it, so that workers are not
-    /// recycled together.
-    pub requests_jitter: u64,
-    /// Time since the worker became ready. Up to a tenth is added, for the same reason.
-    pub lifetime: Option<Duration>,
-}
-
-/// The limit that a worker has reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecycleReason {
-    /// `--max-requests`.
-    Requests(u64),
-    /// `--max-rss`, in bytes.
-    Rss(u64),
-    /// `--max-lifetime`.
-    Lifetime(Duration),
-}
-
-/// The limits of one worker, and the values at which they began to count.
-#[derive(Clone, Copy, Debug)]
-pub struct WorkerLimits {
-    limits: RecycleLimits,
-    first_request: u64,
-    since: Duration,
-}
-
-impl RecycleLimits {
-    /// Returns the limits of a worker that has just become ready.
-    pub fn worker_limits(
-        &self,
-        entry: &WorkerEntry,
-        monotonic: Duration,
-        jitter: &mut Jitter,
-    ) -> WorkerLimits {
-        let more = jitter.draw() % self.requests_jitter.saturating_add(1);
-        let most_requests = self.requests.map(|most| most.saturating_add(more));
-        let thousandths = 1000 + (jitter.draw() % 101) as u32;
-        let lifetime = self.lifetime.map(|most| most.saturating_mul(thousandths) / 1000);
-        let limits = Self { requests: most_requests, lifetime, ..*self };
-        WorkerLimits { limits, first_request: requests(entry), since: monotonic }
-    }
-}
-
-impl WorkerLimits {
-    /// Whether [`WorkerLimits::reached`] needs the resident memory.
-    pub fn wants_rss(&self) -> bool {
-        self.limits.rss_bytes.is_some()
-    }
-
-    /// Returns the first limit that the worker has reached.
-    pub fn reached(
-        &self,
-        entry: &WorkerEntry,
-        rss_bytes: Option<u64>,
-        monotonic: Duration,
-    ) -> Option<RecycleReason> {
-        let served = requests(entry).saturating_sub(self.first_request);
-        let age = monotonic.saturating_sub(self.since);
-        let by_requests = self
-            .limits
-            .requests
-            .filter(|most| served >= *most)
-            .map(|_| RecycleReason::Requests(served));
-        let by_rss = || {
-            let (most, has) = (self.limits.rss_bytes?, rss_bytes?);
-            (has > most).then_some(RecycleReason::Rss(has))
-        };
-        let by_age = || {
-            self.limits
-                .lifetime
-                .filter(|longest| age >= *longest)
-                .map(|_| RecycleReason::Lifetime(age))
-        };
-        by_requests.or_else(by_rss).or_else(by_age)
-    }
-}
-
-fn requests(entry: &WorkerEntry) -> u64 {
-    entry.counters.get(Counter::ReqSuccessRead)
 }
 
 #[cfg(test)]
@@ -407,72 +317,5 @@ mod tests {
         worker.grace = Grace { until: s(170), gap: s(69) };
         assert_eq!(worker.look(), None);
         assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
-    }
-
-    #[test]
-    fn each_limit_recycles_a_worker() {
-        let entry = WorkerEntry::detached();
-        entry.counters.add(Counter::ReqSuccessRead, 1000);
-        let mut jitter = Jitter::new(1);
-        let worker_limits =
-            |limits: RecycleLimits, jitter: &mut Jitter| limits.worker_limits(entry, s(50), jitter);
-        let never = worker_limits(RecycleLimits::default(), &mut jitter);
-        let requests = worker_limits(
-            RecycleLimits { requests: Some(10), ..RecycleLimits::default() },
-            &mut jitter,
-        );
-        let rss = worker_limits(
-            RecycleLimits { rss_bytes: Some(1 << 20), ..RecycleLimits::default() },
-            &mut jitter,
-        );
-        let lifetime = worker_limits(
-            RecycleLimits { lifetime: Some(s(60)), ..RecycleLimits::default() },
-            &mut jitter,
-        );
-        entry.counters.add(Counter::ReqSuccessRead, 9);
-        for worker_limits in [never, requests, rss, lifetime] {
-            assert_eq!(worker_limits.reached(entry, Some(1 << 20), s(109)), None);
-        }
-        entry.counters.inc(Counter::ReqSuccessRead);
-        assert_eq!(never.reached(entry, Some(2 << 20), s(110)), None);
-        assert_eq!(requests.reached(entry, None, s(60)), Some(RecycleReason::Requests(10)));
-        assert_eq!(
-            rss.reached(entry, Some((1 << 20) + 1), s(60)),
-            Some(RecycleReason::Rss((1 << 20) + 1))
-        );
-        assert_eq!(rss.reached(entry, None, s(60)), None);
-        assert_eq!(lifetime.reached(entry, None, s(116)), Some(RecycleReason::Lifetime(s(66))));
-    }
-
-    #[test]
-    fn jitter_adds_up_to_the_given_number_of_requests() {
-        let entry = WorkerEntry::detached();
-        let mut jitter = Jitter::new(1);
-        let limits =
-            RecycleLimits { requests: Some(1000), requests_jitter: 50, ..RecycleLimits::default() };
-        let drawn: Vec<_> = (0..500)
-            .filter_map(|_| limits.worker_limits(entry, s(0), &mut jitter).limits.requests)
-            .collect();
-        assert_eq!((drawn.iter().min(), drawn.iter().max()), (Some(&1000), Some(&1050)));
-        let never =
-            RecycleLimits { requests: None, requests_jitter: 50, ..RecycleLimits::default() };
-        assert_eq!(never.worker_limits(entry, s(0), &mut jitter).limits.requests, None);
-        let endless = RecycleLimits {
-            requests: Some(1),
-            requests_jitter: u64::MAX,
-            ..RecycleLimits::default()
-        };
-        assert!(endless.worker_limits(entry, s(0), &mut jitter).limits.requests.is_some());
-    }
-
-    #[test]
-    fn jitter_adds_up_to_a_tenth_to_a_lifetime() {
-        let entry = WorkerEntry::detached();
-        let mut jitter = Jitter::new(1);
-        let limits = RecycleLimits { lifetime: Some(s(100)), ..RecycleLimits::default() };
-        let drawn: Vec<_> = (0..200)
-            .filter_map(|_| limits.worker_limits(entry, s(0), &mut jitter).limits.lifetime)
-            .collect();
-        assert_eq!((drawn.iter().min(), drawn.iter().max()), (Some(&s(100)), Some(&s(110))));
     }
 }

@@ -43,6 +43,7 @@ pub mod interruption;
 pub mod log_event;
 mod preparation;
 pub mod quarantine;
+pub mod recycling;
 mod reload_outcome;
 mod respawn;
 pub mod restart_storm;

@@ -1,10 +1,14 @@
-//! The cgroups of this process, and what it may use: CPUs (the quota of v1 and v2, and the affinity mask) and memory.
+//! The cgroups of this process, and the CPUs that it may use (the quota of v1 and v2, and the affinity mask).
 //!
 //! Files are read through a function that the caller passes, so that this module only converts text to numbers. The
 //! quota matters because a container with a limit of 2 CPUs must not start 64 workers on a machine with 64 CPUs. std's
 //! `available_parallelism` reads the quota, too, but rounds down and does not say where its number comes from.
 
+mod memory;
+
 use std::path::{Path, PathBuf};
+
+pub use memory::{CgroupMemory, MemoryLimit, MemoryUse, memory, memory_limit};
 
 /// The CPUs that this process may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,21 +75,6 @@ fn quota_millis(
                 millis(quota.trim(), read(&directory.join("cpu.cfs_period_us"))?.trim())
             }
         });
-    limits.min()
-}
-
-/// Returns the memory limit of the cgroup in bytes, if there is one: the minimum up to the root of each hierarchy. v1
-/// writes "no limit" as a number that no machine has.
-pub fn memory_limit(read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
-    let groups = read(Path::new("/proc/self/cgroup"))?;
-    let mounts = read(Path::new("/proc/self/mountinfo"))?;
-    let limits = directories(&groups, &mounts, "memory").filter_map(|(version, directory)| {
-        let file = match version {
-            Version::V2 => "memory.max",
-            Version::V1 => "memory.limit_in_bytes",
-        };
-        read(&directory.join(file))?.trim().parse().ok()
-    });
     limits.min()
 }
 
@@ -291,44 +280,6 @@ mod tests {
             ("/sys/fs/cgroup/cpu.max", "800000 100000\n"),
         ]);
         assert_eq!(cpus, Cpus::Affinity { count: 3 });
-    }
-
-    /// The memory limit that files of these names and contents yield.
-    fn limit(files: &[(&str, &str)]) -> Option<u64> {
-        memory_limit(|path| {
-            let file = files.iter().find(|(name, _)| Path::new(name) == path);
-            file.map(|(_, text)| (*text).to_owned())
-        })
-    }
-
-    #[test]
-    fn the_lowest_memory_limit_on_the_way_up_holds() {
-        let at = |own: &'static str, above: &'static str| {
-            limit(&[
-                ("/proc/self/cgroup", "0::/system.slice/web.service\n"),
-                ("/proc/self/mountinfo", V2),
-                ("/sys/fs/cgroup/system.slice/web.service/memory.max", own),
-                ("/sys/fs/cgroup/system.slice/memory.max", above),
-            ])
-        };
-        assert_eq!(at("max\n", "max\n"), None);
-        assert_eq!(at("536870912\n", "max\n"), Some(512 << 20));
-        assert_eq!(at("536870912\n", "268435456\n"), Some(256 << 20));
-        assert_eq!(limit(&[]), None);
-    }
-
-    #[test]
-    fn a_v1_memory_limit_is_read() {
-        let files = [
-            ("/proc/self/cgroup", "7:memory:/x\n3:cpu,cpuacct:/x\n"),
-            (
-                "/proc/self/mountinfo",
-                "33 31 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory",
-            ),
-            ("/sys/fs/cgroup/memory/x/memory.limit_in_bytes", "134217728\n"),
-            ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
-        ];
-        assert_eq!(limit(&files), Some(128 << 20));
     }
 
     #[test]

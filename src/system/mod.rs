@@ -12,6 +12,7 @@ pub mod exit_code;
 pub mod listen_fds;
 pub mod pid;
 pub mod pid_file;
+pub mod process_memory;
 pub mod rlimit;
 pub mod sd_notify;
 pub mod stdio;

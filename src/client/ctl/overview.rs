@@ -23,9 +23,12 @@ pub(super) fn draw(text: &str, width: Option<usize>) -> Option<String> {
     page.push('\n');
     let rows: Vec<Row> =
         std::iter::once(HEADINGS.map(str::to_owned)).chain(workers.iter().map(row)).collect();
-    let widths: Vec<usize> = (0..HEADINGS.len())
+    let mut widths: Vec<usize> = (0..HEADINGS.len())
         .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default())
         .collect();
+    if let Some(width) = width {
+        leave_out(&mut widths, width);
+    }
     for row in &rows {
         page.push_str(&cut(&line(row, &widths), width));
         page.push('\n');
@@ -33,8 +36,22 @@ pub(super) fn draw(text: &str, width: Option<usize>) -> Option<String> {
     Some(page)
 }
 
+/// Leaves out columns, by a width of 0, until the heading of the last one fits.
+fn leave_out(widths: &mut [usize], width: usize) {
+    for heading in LESS_IMPORTANT {
+        let shown = widths[..widths.len() - 1].iter().filter(|width| **width > 0);
+        let before_last: usize = shown.map(|width| width + GAP.len()).sum();
+        if before_last + HEADINGS[HEADINGS.len() - 1].len() <= width {
+            return;
+        }
+        if let Some(index) = HEADINGS.iter().position(|it| *it == heading) {
+            widths[index] = 0;
+        }
+    }
+}
+
 /// The lines about the server.
-fn server(status: &Value) -> [(&'static str, String); 5] {
+fn server(status: &Value) -> [(&'static str, String); 6] {
     let number = |key: &str| one_line(&status[key]);
     let list = |key: &str| {
         let items = status[key].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -58,8 +75,18 @@ fn server(status: &Value) -> [(&'static str, String); 5] {
         ("workers", workers),
         ("listen", list("listen")),
         ("admin", list("admin")),
+        ("memory", memory(&status["memory"]).unwrap_or_else(|| NOTHING.to_owned())),
         ("reload", ReloadSummary::read(&status["reload"]).to_string()),
     ]
+}
+
+/// What the cgroup uses, without the page cache that the kernel frees first, and its limit.
+pub(crate) fn memory(memory: &Value) -> Option<String> {
+    let used = size(memory["working_set_bytes"].as_f64()?);
+    Some(match memory["limit_bytes"].as_f64() {
+        Some(limit) => format!("{used} of {}", size(limit)),
+        None => format!("{used}, no limit"),
+    })
 }
 
 /// The state of the server, how long it has been in a state other than serving, and its uptime.
@@ -115,8 +142,12 @@ impl ReloadSummary {
     }
 }
 
-const HEADINGS: [&str; 10] =
-    ["slot", "pid", "generation", "state", "age", "requests", "restarts", "open", "rss", "request"];
+const HEADINGS: [&str; 12] = [
+    "slot", "pid", "gen", "state", "age", "requests", "restarts", "open", "rss", "pss", "private",
+    "request",
+];
+/// The columns to leave out of a narrow terminal, in this order.
+const LESS_IMPORTANT: [&str; 3] = ["private", "open", "age"];
 /// The columns with text; the others have numbers.
 const TEXT_COLUMNS: [&str; 2] = ["state", "request"];
 
@@ -138,12 +169,15 @@ fn row(worker: &Value) -> Row {
         one_line(&worker["restarts"]),
         one_line(&worker["connections_open"]),
         shown("rss_bytes", size),
+        shown("pss_bytes", size),
+        shown("private_bytes", size),
         request.map_or_else(|| NOTHING.to_owned(), |line| format!("{running} {line}")),
     ]
 }
 
 fn line(row: &Row, widths: &[usize]) -> String {
-    let cells = row.iter().zip(widths).zip(HEADINGS).map(|((cell, width), head)| {
+    let columns = row.iter().zip(widths).zip(HEADINGS).filter(|((_, width), _)| **width > 0);
+    let cells = columns.map(|((cell, width), head)| {
         if TEXT_COLUMNS.contains(&head) {
             format!("{cell:<width$}")
         } else {
@@ -190,13 +224,15 @@ mod tests {
     const STATUS: &str = r#"{
         "version": "1.2.3", "pid": 7, "state": "serving", "generation": 3, "age_s": 61.2,
         "workers_target": 2, "workers_ready": 1,
+        "memory": {"limit_bytes": 536870912, "used_bytes": 178257920, "working_set_bytes": 136314880},
         "listen": ["http://127.0.0.1:8000", "unix:/run/b"], "admin": ["unix:/run/a"],
         "reload": {"state": "ended", "outcome": "canary-failed", "ago_s": 3700.5,
                    "report": "Traceback:\n  x\nNameError: y\n"},
         "workers": [
             {"slot": 0, "pid": 70, "generation": 3, "state": "ready", "age_s": 60.0,
              "request": {"line": "GET /a\u001b[2J", "age_s": 1.5}, "requests": 1234, "restarts": 2,
-             "connections_open": 3, "rss_bytes": 36175872, "unknown": "value"},
+             "connections_open": 3, "rss_bytes": 36175872, "pss_bytes": 12582912,
+             "private_bytes": 4194304, "unknown": "value"},
             {"slot": 1, "pid": null, "generation": 3, "state": "waiting", "age_s": null,
              "request": null, "requests": null, "restarts": 0, "connections_open": null, "rss_bytes": null}
         ]
@@ -209,11 +245,12 @@ server   arctos 1.2.3, pid 7, serving, up 1m01s
 workers  1 of 2 ready, generation 3
 listen   http://127.0.0.1:8000 unix:/run/b
 admin    unix:/run/a
+memory   130.0M of 512.0M
 reload   canary-failed, 1h01m ago: NameError: y
 
-slot  pid  generation  state      age  requests  restarts  open    rss  request
-   0   70           3  ready    1m00s      1234         2     3  34.5M  1.50s GET /a\u{fffd}[2J
-   1    -           3  waiting      -         -         0     -      -  -
+slot  pid  gen  state      age  requests  restarts  open    rss    pss  private  request
+   0   70    3  ready    1m00s      1234         2     3  34.5M  12.0M     4.0M  1.50s GET /a\u{fffd}[2J
+   1    -    3  waiting      -         -         0     -      -      -        -  -
 ";
         assert_eq!(draw(STATUS, None).unwrap(), page);
     }
@@ -237,7 +274,12 @@ slot  pid  generation  state      age  requests  restarts  open    rss  request
     #[test]
     fn lines_of_workers_are_cut_at_the_width_of_the_terminal() {
         let page = draw(STATUS, Some(82)).unwrap();
-        assert!(page.contains("  1.50s GET…\n"), "{page}");
+        assert!(page.contains("  34.5M  12.0M  1.50s GET…\n"), "{page}");
+        assert!(page.contains("  open    rss    pss  request\n"), "there is no room for more");
+        let page = draw(STATUS, Some(76)).unwrap();
+        assert!(page.contains("  restarts    rss    pss  request\n"), "{page}");
+        let page = draw(STATUS, Some(91)).unwrap();
+        assert!(page.contains("  12.0M     4.0M  1.50s GET…\n"), "{page}");
     }
 
     #[test]
@@ -245,14 +287,23 @@ slot  pid  generation  state      age  requests  restarts  open    rss  request
         let page =
             draw(r#"{"workers": [{"slot": 0}], "reload": {"state": "idle"}}"#, None).unwrap();
         assert!(page.starts_with("server   arctos -, pid -, -\n"), "{page}");
-        assert!(page.contains("\nreload   none yet\n"), "{page}");
+        assert!(page.contains("\nmemory   -\nreload   none yet\n"), "{page}");
         assert!(
-            page.ends_with("   0    -           -  -        -         -         -     -    -  -\n"),
+            page.ends_with(
+                "   0    -    -  -        -         -         -     -    -    -        -  -\n"
+            ),
             "{page}"
         );
         let running = r#"{"workers": [],
             "reload": {"state": "running", "step": "rolling", "generation": 4}}"#;
         assert!(draw(running, None).unwrap().contains("\nreload   rolling of generation 4\n"));
+    }
+
+    #[test]
+    fn memory_without_a_limit_is_shown_as_well() {
+        let memory =
+            r#"{"workers": [], "memory": {"limit_bytes": null, "working_set_bytes": 2048}}"#;
+        assert!(draw(memory, None).unwrap().contains("\nmemory   2.0K, no limit\n"));
     }
 
     #[test]

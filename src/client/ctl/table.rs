@@ -132,7 +132,12 @@ fn gauges(samples: &[MetricSample], slots: &[u16]) -> Vec<MetricRow> {
         let name = gauge.prometheus_name();
         let own: Vec<_> = samples.iter().filter(|sample| sample.name == name).collect();
         let show = match gauge {
-            Gauge::WorkerRss => size,
+            Gauge::WorkerRss
+            | Gauge::WorkerPss
+            | Gauge::WorkerPrivate
+            | Gauge::MemoryLimit
+            | Gauge::MemoryUsed
+            | Gauge::MemoryWorkingSet => size,
             Gauge::WorkersTarget
             | Gauge::WorkersReady
             | Gauge::WorkersBusy

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::client::ctl::overview::{ReloadSummary, cell, one_line};
+use crate::client::ctl::overview::{self, ReloadSummary, cell, one_line};
 use crate::client::ctl::page::{self, MetricSample};
 
 /// A sample. Values that the server did not report are `None`, or "-" for a text.
@@ -26,6 +26,8 @@ pub(super) struct Sample {
     pub(super) ready: String,
     pub(super) target: String,
     pub(super) backlog: Option<Backlog>,
+    /// The memory of the cgroup; empty if it is unknown.
+    pub(super) memory: String,
     /// The progress of the last reload.
     pub(super) reload: ReloadSummary,
     pub(super) workers: Vec<WorkerRow>,
@@ -51,8 +53,16 @@ pub(super) struct WorkerRow {
     pub(super) restarts: Option<u64>,
     pub(super) requests: Option<u64>,
     pub(super) open: Option<u64>,
-    pub(super) rss_bytes: Option<f64>,
+    pub(super) memory: RowMemory,
     pub(super) request: Option<RunningRequest>,
+}
+
+/// The memory of a worker, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct RowMemory {
+    pub(super) rss: Option<f64>,
+    pub(super) pss: Option<f64>,
+    pub(super) private: Option<f64>,
 }
 
 /// The request that a worker is handling.
@@ -83,6 +93,7 @@ impl Sample {
                 .as_u64()
                 .zip(backlog["max"].as_u64())
                 .map(|(len, max)| Backlog { len, max }),
+            memory: overview::memory(&status["memory"]).unwrap_or_default(),
             reload: ReloadSummary::read(&status["reload"]),
             workers: workers.iter().filter_map(worker).collect(),
             metrics: page::read(metrics)?,
@@ -116,7 +127,11 @@ fn worker(worker: &Value) -> Option<WorkerRow> {
         restarts: worker["restarts"].as_u64(),
         requests: worker["requests"].as_u64(),
         open: worker["connections_open"].as_u64(),
-        rss_bytes: worker["rss_bytes"].as_f64(),
+        memory: RowMemory {
+            rss: worker["rss_bytes"].as_f64(),
+            pss: worker["pss_bytes"].as_f64(),
+            private: worker["private_bytes"].as_f64(),
+        },
         request: request["line"].as_str().map(|line| RunningRequest {
             line: cell(line.split('?').next().unwrap_or_default()),
             age_s: request["age_s"].as_f64().unwrap_or_default(),
@@ -132,10 +147,11 @@ mod tests {
     fn a_sample_has_what_the_server_reports() {
         let status = r#"{"version": "1.2.3", "pid": 7, "state": "serving", "generation": 3,
             "age_s": 61.2, "workers_ready": 1, "workers_target": 2,
-            "backlog": {"len": 3, "max": 2048}, "reload": {"state": "idle"}, "workers": [
+            "backlog": {"len": 3, "max": 2048},
+            "memory": {"limit_bytes": 536870912, "working_set_bytes": 136314880}, "reload": {"state": "idle"}, "workers": [
             {"slot": 0, "pid": 70, "generation": 3, "state": "ready", "age_s": 60.0, "restarts": 2,
              "request": {"line": "GET /a", "age_s": 1.5}, "requests": 12, "connections_open": 3,
-             "rss_bytes": 1024},
+             "rss_bytes": 1024, "pss_bytes": 512, "private_bytes": 256},
             {"slot": 0, "pid": 71, "generation": 2, "state": "draining", "restarts": 2},
             {"slot": 1, "state": "waiting", "restarts": 1}]}"#;
         let sample = Sample::read(status, "arctos_x 1\n", Instant::now()).unwrap();
@@ -144,6 +160,9 @@ mod tests {
             (Some(7), "serving", "1")
         );
         assert_eq!(sample.backlog, Some(Backlog { len: 3, max: 2048 }));
+        assert_eq!(sample.memory, "130.0M of 512.0M");
+        let memory = RowMemory { rss: Some(1024.0), pss: Some(512.0), private: Some(256.0) };
+        assert_eq!(sample.workers[0].memory, memory);
         assert_eq!((sample.busy_count(), sample.restarts()), (1, 3));
         let request = RunningRequest { line: "GET /a".to_owned(), age_s: 1.5 };
         assert_eq!(sample.workers[0].request, Some(request));

@@ -176,7 +176,9 @@ impl Screen {
         match self.sort {
             Sort::Slot => {}
             Sort::Requests => rows.sort_by(|a, b| per_second(b).total_cmp(&per_second(a))),
-            Sort::Rss => rows.sort_by_key(|worker| Reverse(worker.rss_bytes.unwrap_or(0.0) as u64)),
+            Sort::Rss => {
+                rows.sort_by_key(|worker| Reverse(worker.memory.rss.unwrap_or(0.0) as u64))
+            }
             Sort::Running => rows.sort_by(|a, b| running(b).total_cmp(&running(a))),
         }
         rows

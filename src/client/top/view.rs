@@ -31,7 +31,7 @@ const DIM: Style = Style::new().add_modifier(Modifier::DIM);
 const REVERSED: Style = Style::new().add_modifier(Modifier::REVERSED);
 
 const KEYS: &str = "d dump  r recycle  R reload  s sort  ? help  q quit";
-const HELP: [&str; 11] = [
+const HELP: [&str; 13] = [
     "arrows, j, k    select a worker",
     "d               makes the selected worker write its Python stack to the log",
     "r               replaces the selected worker, once its replacement is ready",
@@ -43,6 +43,8 @@ const HELP: [&str; 11] = [
     "",
     "req/s, p50, p90 and p99 cover the time between two samples; percentiles come from",
     "buckets of one octave. restarts counts the workers that ended unexpectedly.",
+    "pss divides each page among the processes that map it; private pages are the",
+    "worker's alone.",
 ];
 
 /// A column of the table. Importance 0 is the highest.
@@ -53,24 +55,26 @@ struct Column {
     cell: fn(&Screen, &WorkerRow) -> String,
 }
 
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 14] = [
     number("slot", 0, |_, worker| worker.slot.to_string()),
-    number("pid", 8, |_, worker| shown(worker.pid, |pid| pid.to_string())),
-    number("generation", 5, |_, worker| worker.generation.clone()),
+    number("pid", 9, |_, worker| shown(worker.pid, |pid| pid.to_string())),
+    number("gen", 6, |_, worker| worker.generation.clone()),
     text("state", 1, |_, worker| worker.state.clone()),
-    number("age", 9, |_, worker| shown(worker.age_s, age)),
+    number("age", 10, |_, worker| shown(worker.age_s, age)),
     number("req/s", 3, |screen, worker| match pace_of(screen, worker) {
         Some(requests) => rate(requests.per_second),
         None => NOTHING.to_owned(),
     }),
-    number("p99", 7, |screen, worker| match pace_of(screen, worker) {
+    number("p99", 8, |screen, worker| match pace_of(screen, worker) {
         Some(requests) if !requests.p99.is_empty() => requests.p99.clone(),
         Some(_) | None => NOTHING.to_owned(),
     }),
-    number("requests", 11, |_, worker| shown(worker.requests, |count| count.to_string())),
-    number("restarts", 6, |_, worker| shown(worker.restarts, |count| count.to_string())),
-    number("open", 10, |_, worker| shown(worker.open, |count| count.to_string())),
-    number("rss", 4, |_, worker| shown(worker.rss_bytes, size)),
+    number("requests", 12, |_, worker| shown(worker.requests, |count| count.to_string())),
+    number("restarts", 7, |_, worker| shown(worker.restarts, |count| count.to_string())),
+    number("open", 11, |_, worker| shown(worker.open, |count| count.to_string())),
+    number("rss", 4, |_, worker| shown(worker.memory.rss, size)),
+    number("pss", 5, |_, worker| shown(worker.memory.pss, size)),
+    number("private", 13, |_, worker| shown(worker.memory.private, size)),
     text("request", 2, |_, worker| match &worker.request {
         Some(request) => format!("{} {}", duration(request.age_s), request.line),
         None => NOTHING.to_owned(),
@@ -248,6 +252,10 @@ fn requests(screen: &Screen, width: usize) -> String {
         percentile("p50", &all.p50),
         percentile("p90", &all.p90),
         percentile("p99", &all.p99),
+        match screen.sample.memory.as_str() {
+            "" => String::new(),
+            memory => format!("memory {memory}"),
+        },
     ];
     let mut line = fitting(&line, width);
     let room = width.saturating_sub(line.chars().count() + GAP);

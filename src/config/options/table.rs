@@ -271,7 +271,9 @@ const BASE: &[OptionSpec] = {
             S::MaxRss,
             T::Processes,
             "max-rss",
-            "Recycle a worker whose resident memory exceeds this size (0 disables).",
+            "Recycle a worker whose memory exceeds this size: its resident memory, or with \
+             `--preload` its private memory and its share of the rest. `auto` divides the \
+             memory limit of the cgroup among the workers (0 disables).",
         )
         .once("SIZE", Size(0)),
         row(

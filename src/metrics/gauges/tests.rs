@@ -2,10 +2,16 @@ use arctos_worker::shared::identity::Generation;
 use arctos_worker::shared::scoreboard::Counter;
 
 use super::*;
-use crate::metrics::Scope;
+use crate::metrics::{ProcessMemory, Scope};
+use crate::system::cgroup::{MemoryLimit, MemoryUse};
+use crate::system::process_memory::MemoryParts;
 
-fn worker(slot: u16, pid: i32, entry: &'static WorkerEntry) -> WorkerSample {
-    WorkerSample { slot: SlotId(slot), pid: Pid(pid), entry }
+/// A worker with so much resident memory, of which a tenth is private; 0 is unknown.
+fn worker(slot: u16, rss_bytes: u64, entry: &'static WorkerEntry) -> WorkerSample {
+    let (pss_bytes, private_bytes) = (rss_bytes / 2, rss_bytes / 10);
+    let parts = MemoryParts { pss_bytes, private_bytes, shared_bytes: rss_bytes - private_bytes };
+    let memory = (rss_bytes > 0).then_some(ProcessMemory { rss_bytes, parts: Some(parts) });
+    WorkerSample { slot: SlotId(slot), entry, memory }
 }
 
 fn ready_entry() -> &'static WorkerEntry {
@@ -24,14 +30,16 @@ fn snapshot(at: Duration, workers: &[WorkerSample]) -> Snapshot {
         workers: workers.to_vec(),
         queue: None,
         shared_connections: 3,
+        cgroup: CgroupMemory {
+            limit: Some(MemoryLimit { bytes: 512 << 20, file: "/memory.max".into() }),
+            usage: Some(MemoryUse { used_bytes: 170 << 20, working_set_bytes: 130 << 20 }),
+        },
         monotonic: at,
     }
 }
 
-/// A sampler for which the memory of a process equals its pid; pid 0 does not exist.
 fn sampler() -> Sampler {
-    let read = |pid: Pid| u64::try_from(pid.0).ok().filter(|&bytes| bytes > 0);
-    Sampler::since(Duration::ZERO, std::iter::empty(), ResidentSet::new(read))
+    Sampler::since(Duration::ZERO, std::iter::empty())
 }
 
 fn value(gauges: &Gauges, gauge: Gauge) -> f64 {
@@ -210,8 +218,10 @@ fn a_slot_with_two_workers_has_the_sum_of_both() {
     let gauges = sampler().sample(&snapshot(s(1), &workers));
     assert_eq!(of_slot(&gauges, 3, Gauge::ConnOpen), Some(7.0));
     assert_eq!(of_slot(&gauges, 3, Gauge::WorkerRss), Some(1500.0));
+    assert_eq!(of_slot(&gauges, 3, Gauge::WorkerPss), Some(750.0));
+    assert_eq!(of_slot(&gauges, 3, Gauge::WorkerPrivate), Some(150.0));
     let slots: Vec<_> = gauges.workers.iter().map(|(slot, _, _)| slot.0).collect();
-    assert_eq!(slots, [1, 1, 3, 3]);
+    assert_eq!(slots, [1, 1, 1, 1, 3, 3, 3, 3]);
 }
 
 #[test]
@@ -233,4 +243,25 @@ fn a_process_that_is_gone_adds_no_memory_to_its_slot() {
     assert_eq!(of_slot(&gauges, 0, Gauge::WorkerRss), None);
     assert_eq!(of_slot(&gauges, 1, Gauge::WorkerRss), Some(70.0));
     assert_eq!(of_slot(&gauges, 0, Gauge::ConnOpen), Some(0.0));
+}
+
+#[test]
+fn what_is_unknown_of_the_memory_is_left_out() {
+    let entry = ready_entry();
+    let memory = Some(ProcessMemory { rss_bytes: 70, parts: None });
+    let workers = [WorkerSample { memory, ..worker(0, 1, entry) }];
+    let cgroup = CgroupMemory::default();
+    let gauges = sampler().sample(&Snapshot { cgroup, ..snapshot(s(1), &workers) });
+    assert_eq!(of_slot(&gauges, 0, Gauge::WorkerRss), Some(70.0));
+    assert_eq!(of_slot(&gauges, 0, Gauge::WorkerPss), None);
+    let memory = [Gauge::MemoryLimit, Gauge::MemoryUsed, Gauge::MemoryWorkingSet];
+    assert!(!gauges.server.iter().any(|(gauge, _)| memory.contains(gauge)));
+}
+
+#[test]
+fn the_memory_of_the_cgroup_is_that_of_the_server() {
+    let gauges = sampler().sample(&snapshot(s(1), &[]));
+    let mib = |gauge| value(&gauges, gauge) / f64::from(1 << 20);
+    let all = [Gauge::MemoryLimit, Gauge::MemoryUsed, Gauge::MemoryWorkingSet].map(mib);
+    assert_eq!(all, [512.0, 170.0, 130.0]);
 }

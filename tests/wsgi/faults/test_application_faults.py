@@ -5,13 +5,12 @@ import os
 import signal
 import sys
 import time
-import uuid
 from collections import Counter
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from support.memory_groups import joining, memory_group
 from support.server import PATIENCE_S, WORKER_DIED, WORKER_LEFT, WORKER_READY
 from support.traffic import Outcome, traffic
 from support.wire import Ended, Wire
@@ -189,57 +188,17 @@ def test_a_body_that_exceeds_memory_is_a_memory_error_the_worker_survives(serve,
     assert not server.events(WORKER_DIED)
 
 
-def v1_group(name):
-    """Makes a memory cgroup of version 1 below that of this process; `None` where there is no such controller."""
-    groups = dict(line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())
-    own = next((path for controllers, path in groups.items() if "memory" in controllers.split(",")), None)
-    if own is None:
-        return None
-    group = Path(f"/sys/fs/cgroup/memory{own}") / name
-    group.mkdir()
-    (group / "memory.limit_in_bytes").write_text(str(GROUP_BYTES))
-    return group
-
-
-def v2_group(name):
-    """Makes a memory cgroup of version 2."""
-    own = Path("/proc/self/cgroup").read_text().partition("0::")[2].splitlines()[0]
-    group = Path(f"/sys/fs/cgroup{own}") / name
-    group.mkdir()
-    try:
-        (group / "memory.max").write_text(str(GROUP_BYTES))
-    except OSError:
-        group.rmdir()
-        raise
-    return group
-
-
-@contextmanager
-def memory_group():
-    """Makes a memory cgroup for a server."""
-    name = f"arctos-test-{uuid.uuid4()}"
-    try:
-        group = v1_group(name) or v2_group(name)
-    except (OSError, IndexError) as error:
-        pytest.skip(f"no memory cgroup can be made, v1 or v2: {error}")
-    try:
-        yield group
-    finally:
-        group.rmdir()
-
-
 @pytest.fixture
 def group():
     """A memory cgroup that is removed after the server of the test has exited."""
-    with memory_group() as made:
+    with memory_group(GROUP_BYTES) as made:
         yield made
 
 
 def test_an_oom_kill_costs_what_a_kill_costs_and_the_log_names_the_cause(group, serve, tmp_path):
     """F21."""
-    join = 'echo $$ > "$0" && exec "$@"'
     admin = str(tmp_path / "admin")
-    command = ["sh", "-c", join, f"{group}/cgroup.procs", sys.executable, "-m", "arctos"]
+    command = joining(group, sys.executable, "-m", "arctos")
     server = serve("unruly:app", "--admin-bind", f"unix:{admin}", workers=4, command=command)
     assert str(server.pid) in (group / "cgroup.procs").read_text().split()
     with traffic(server, clients=12) as load:

@@ -18,7 +18,7 @@ fn sample(at: Instant, workers: u16, count: u32) -> Sample {
         format!(
             r#"{{"slot": {slot}, "pid": {}, "generation": 3, "state": "ready", "age_s": 60.0,
                 "restarts": 1, "request": {request}, "requests": 1234, "connections_open": 3,
-                "rss_bytes": 36175872}}"#,
+                "rss_bytes": 36175872, "pss_bytes": 12582912, "private_bytes": 4194304}}"#,
             7000 + slot
         )
     };
@@ -26,7 +26,8 @@ fn sample(at: Instant, workers: u16, count: u32) -> Sample {
     let status = format!(
         r#"{{"version": "1.2.3", "pid": 6999, "state": "serving", "generation": 3, "age_s": 61.2,
             "workers_target": {workers}, "workers_ready": {workers},
-            "backlog": {{"len": 3, "max": 2048}}, "reload": {{"state": "idle"}},
+            "backlog": {{"len": 3, "max": 2048}},
+            "memory": {{"limit_bytes": 536870912, "working_set_bytes": 136314880}}, "reload": {{"state": "idle"}},
             "workers": [{}]}}"#,
         rows.join(",")
     );
@@ -69,11 +70,11 @@ fn a_screen_of_80_by_24_shows_the_server_and_its_workers() {
         [
             "serving, up 1m01s  generation 3  pid 6999  arctos 1.2.3  unix:/run/a",
             "2 of 2 ready  1 busy  backlog 3 of 2048  restarts 2  reload none yet",
-            "req/s 50.0  p50 500us  p90 900us  p99 990us  ███",
+            "req/s 50.0  p50 500us  p90 900us  p99 990us  memory 130.0M of 512.0M  ███",
             "",
-            "slot   pid  generation  state  req/s    p99  restarts    rss  request",
-            "   0  7000           3  ready   25.0  990us         1  34.5M  1.50s GET /a/rath…",
-            "   1  7001           3  ready   25.0  990us         1  34.5M  -",
+            "slot   pid  gen  state  req/s    p99  restarts    rss    pss  request",
+            "   0  7000    3  ready   25.0  990us         1  34.5M  12.0M  1.50s GET /a/rath…",
+            "   1  7001    3  ready   25.0  990us         1  34.5M  12.0M  -",
         ]
     );
     assert_eq!(shown[23], "by slot  d dump  r recycle  R reload  s sort  ? help  q quit");
@@ -103,7 +104,7 @@ fn a_small_screen_shows_the_most_important_values() {
 #[test]
 fn a_wide_screen_shows_everything() {
     let shown = lines(&screen(2), 200, 60);
-    let headings = "slot   pid  generation  state    age  req/s    p99  requests  restarts  open    rss  request";
+    let headings = "slot   pid  gen  state    age  req/s    p99  requests  restarts  open    rss    pss  private  request";
     assert_eq!(shown[4], headings);
     assert!(shown[5].starts_with("   0  7000  "), "{}", shown[5]);
     assert!(shown[5].ends_with(&format!("1.50s GET {PATH}")), "{}", shown[5]);

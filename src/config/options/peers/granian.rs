@@ -10,7 +10,8 @@ const IGNORED: &str = "only Python files of the application and the paths of --r
 const BUFFERS: &str =
     "buffers grow with need; --limit-request-head and --body-memory are their limits";
 const METRICS: &str = "the supervisor serves metrics at /metrics of --admin-bind ADDRESS";
-const RSS: &str = "the supervisor checks the memory of all workers regularly";
+const RSS: &str =
+    "the supervisor samples the memory of workers every 2 s, and two samples in a row count";
 const RESPAWN: &str = "a worker that ends unexpectedly is always replaced, with a growing delay if its replacements fail to boot";
 
 /// All settings.

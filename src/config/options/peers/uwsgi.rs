@@ -155,7 +155,13 @@ pub(super) const SETTINGS: &[PeerSetting] = &[
         "",
         "a worker whose replacements fail to boot is replaced with a growing delay",
     ),
-    same("reload-on-rss", "", S::MaxRss).in_unit(Unit::Mebibytes),
+    near(
+        "reload-on-rss",
+        "",
+        S::MaxRss,
+        "two samples in a row count; with --preload, they have only a share of shared memory",
+    )
+    .in_unit(Unit::Mebibytes),
     near(
         "evil-reload-on-rss",
         "",
@@ -166,7 +172,7 @@ pub(super) const SETTINGS: &[PeerSetting] = &[
     no(
         "reload-on-as evil-reload-on-as limit-as",
         "",
-        "--max-rss limits the resident memory; use LimitAS= of systemd for the address space",
+        "--max-rss limits memory that is in use; use LimitAS= of systemd for the address space",
     ),
     no("limit-nproc", "", "use LimitNPROC= of systemd"),
     always(

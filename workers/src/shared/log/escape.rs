@@ -37,14 +37,18 @@ pub(crate) fn escape(out: &mut Vec<u8>, bytes: &[u8], style: Style) {
     }
 }
 
-/// Appends text in latin-1 as UTF-8, escaped for [`Style::Quoted`]. The caller adds quotes.
+/// Appends text in latin-1 as UTF-8, escaped for [`Style::Quoted`]. The caller adds quotes. Beyond its control characters,
+/// latin-1 has nothing that is dangerous; it may be UTF-8 that is shown byte by byte, and is not escaped.
 pub(crate) fn escape_latin1(out: &mut Vec<u8>, bytes: &[u8]) {
     if bytes.iter().all(|&byte| is_plain(byte)) {
         out.extend_from_slice(bytes);
         return;
     }
     for &byte in bytes {
-        escape_char(out, char::from(byte), Style::Quoted);
+        match char::from(byte) {
+            c @ '\u{a0}'.. => push(out, c),
+            c => escape_char(out, c, Style::Quoted),
+        }
     }
 }
 
@@ -149,8 +153,9 @@ mod tests {
     #[test]
     fn latin_1_becomes_utf_8() {
         let mut out = Vec::new();
-        escape_latin1(&mut out, b"caf\xe9 \"a\\b\"\n\x9b");
-        assert_eq!(String::from_utf8(out).unwrap(), r#"café \"a\\b\"\n\u{9b}"#);
+        escape_latin1(&mut out, b"caf\xe9 \"a\\b\"\n\x9b\xa0\xad\xff");
+        let expected = concat!(r#"café \"a\\b\"\n\u{9b}"#, "\u{a0}\u{ad}\u{ff}");
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_in_the_requests_does_not_meet_one_in_the_sample() {
+    fn a_pattern_in_the_requests_meets_none_in_the_sample() {
         let share = Share::of_billionths(100_000_000).unwrap();
         for step in [2, 3, 7, 10, 64] {
             let count = (0..20_000).map(|number| number * step).filter(|it| share.has(*it)).count();

@@ -105,6 +105,11 @@ fn the_corpus_of_admin_requests_holds() {
 }
 
 #[test]
+fn the_corpus_of_access_log_formats_holds() {
+    replay("access_log", fuzz::access_log, []);
+}
+
+#[test]
 fn the_corpus_of_statsd_texts_holds() {
     replay("statsd", fuzz::statsd, []);
 }

@@ -19,10 +19,12 @@
 //! | `static_files` | a request for a file, behind `GET /` | only files of the mount are sent; head and body agree |
 //! | `admin` | a request to the admin socket | cuts change nothing; one response; only the owner changes something |
 //! | `statsd` | prefix, tags, zone, DD_EXTERNAL_ENV | a reader of the lines finds exactly these texts |
+//! | `access_log` | a format of the access log, NUL, the head of a request | one line; nothing in it ends it, a string or a name |
 //! | `config` | the file of `--config` | all options have values, or one line says why not |
 //! | `tls` | the records of a client, or what it encrypts | cuts change nothing; only what was sent is read; alerts |
 //! | `connection` | everything that a client sends | cuts and short writes change nothing; each request has its response |
 
+mod access_log;
 mod admin;
 mod chunks;
 mod config;
@@ -38,6 +40,7 @@ mod statsd;
 #[cfg(feature = "tls")]
 mod tls;
 
+pub use access_log::access_log;
 pub use admin::admin;
 pub use chunks::chunks;
 pub use config::config;

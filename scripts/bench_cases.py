@@ -73,10 +73,22 @@ CASES = {
     "flask": Case("Flask, 13 bytes", app="flask", floor=False),
 }
 
+# Formats of the access log, by the options that set them.
+ACCESS_LOGS = {
+    "text": (),
+    "JSON": ("--log-format", "json"),
+    "combined": ("--access-logformat", "combined"),
+    "selected JSON fields": ("--access-logformat", "json:time,method,path,status,duration_ms,queue_ms,{user-agent}i"),
+    "a response header": ("--access-logformat", '%(h)s "%(r)s" %(s)s %({content-type}o)s'),
+    "a variable": ("--access-logformat", '%(h)s "%(r)s" %(s)s %({remote_addr}e)s'),
+    "a sample of 1 %": ("--access-log-sample", "1%"),
+    "excluded": ("--access-log-exclude", "/"),
+}
+
 # Cases that compare arctos with itself, or that have their own program.
 OTHER_CASES = {
-    "access-log": "hello with an access log against hello without",
+    "access-log": "hello with access logs of several formats against hello without",
     "sharing": "hello and browser with two workers that may share connections against two that do not",
-    "metrics": "hello with metrics sent and shown against hello without, and instructions of the worker",
+    "metrics": "hello with metrics sent and shown, and with access logs, against hello without; instructions of the worker",
     "micro": "cargo bench: the cost of a count and of a flush",
 }

@@ -188,6 +188,16 @@ CORPUS = {
         {},
         ['app = "foobar:application"', "workers = 8", 'admin-bind = ["127.0.0.1:9191"]'],
     ),
+    "a format of the access log": (
+        ["gunicorn", "formats.py", "shop:app"],
+        {"formats.py": "accesslog = '-'\naccess_log_format = '%(h)s \"%(r)s\" %(s)s %({x-id}i)s'\n"},
+        ['access-logfile = "-"', r'access-logformat = "%(h)s \"%(r)s\" %(s)s %({x-id}i)s"', "an unknown atom is an error"],
+    ),
+    "a format of the access log with an unknown atom": (
+        ["gunicorn", "--access-logfile", "-", "--access-logformat", "%(h)s %(x)s", "shop:app"],
+        {},
+        ["# arctos refuses this: --access-logformat", 'not "%(x)s" at character 7', "\n# access-logformat ="],
+    ),
     "Granian": (
         ["granian", "granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "80", "--workers", "2",
          "--blocking-threads", "2", "--workers-lifetime", "1h30m", "--access-log", "shop.wsgi:application"],

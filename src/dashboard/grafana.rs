@@ -3,8 +3,12 @@
 //! It is what Grafana exports, with a variable for the data source, so that it can be imported in the browser as well
 //! as put into a directory of provisioned dashboards.
 
+mod application;
+
 use arctos_worker::shared::scoreboard::Counter;
 use serde_json::{Value, json};
+
+use application::{KINDS, Kind};
 
 use super::panels::{Line, Panel, ROWS, Style, Unit};
 use super::query::By;
@@ -93,21 +97,15 @@ fn variables() -> Vec<Value> {
             "current": { "text": ["All"], "value": ["$__all"] },
         })
     });
-    std::iter::once(data_source).chain(labels).collect()
+    let applications = KINDS.iter().map(Kind::variable);
+    std::iter::once(data_source).chain(labels).chain(applications).collect()
 }
 
 fn panels() -> Vec<Value> {
     let mut panels: Vec<Value> = Vec::new();
     let mut top = 0;
     for row in ROWS {
-        panels.push(json!({
-            "id": panels.len() + 1,
-            "type": "row",
-            "title": row.title,
-            "collapsed": false,
-            "gridPos": { "x": 0, "y": top, "w": 24, "h": 1 },
-            "panels": [],
-        }));
+        panels.push(title(row.title, panels.len() + 1, top));
         top += 1;
         for (number, shown) in row.panels.iter().enumerate() {
             let (x, y) = (number % COLUMNS * WIDTH, top + number / COLUMNS * HEIGHT);
@@ -118,7 +116,39 @@ fn panels() -> Vec<Value> {
         }
         top += row.panels.len().div_ceil(COLUMNS) * HEIGHT;
     }
+    panels.push(application(panels.len() + 1, top));
     panels
+}
+
+/// The title of a row.
+fn title(title: &str, id: usize, top: usize) -> Value {
+    json!({
+        "id": id,
+        "type": "row",
+        "title": title,
+        "collapsed": false,
+        "gridPos": { "x": 0, "y": top, "w": 24, "h": 1 },
+        "panels": [],
+    })
+}
+
+/// The row for the metrics of the application. It is closed, because there may be none; it then contains its panels.
+fn application(id: usize, top: usize) -> Value {
+    let mut row = title("Metrics of the application", id, top);
+    let panels: Vec<_> = KINDS
+        .iter()
+        .enumerate()
+        .map(|(number, kind)| {
+            let mut panel = kind.panel();
+            panel["id"] = json!(id + 1 + number);
+            panel["gridPos"] =
+                json!({ "x": 0, "y": top + 1 + number * HEIGHT, "w": WIDTH, "h": HEIGHT });
+            panel
+        })
+        .collect();
+    row["collapsed"] = json!(true);
+    row["panels"] = json!(panels);
+    row
 }
 
 fn panel(panel: &Panel) -> Value {

@@ -52,7 +52,6 @@ impl Metric {
     }
 
     /// All metrics, each once.
-    #[cfg(test)]
     pub(super) fn all() -> Vec<Self> {
         let mut all: Vec<Self> = Counter::ALL.map(Self::Counter).to_vec();
         all.dedup_by_key(|metric| metric.statsd_name());

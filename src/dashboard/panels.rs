@@ -98,6 +98,17 @@ const TRAFFIC: &[Panel] = &[
         ],
     },
     Panel {
+        title: "Requests of the application",
+        about: "By the class of their status; none if the client left before there was one. Refusals are not among them.",
+        unit: Unit::PerSecond,
+        style: Style::Stacked,
+        lines: &[Line {
+            name: "",
+            query: Query::Rate(&[Counter::RequestCount2xx]),
+            by: By::Status,
+        }],
+    },
+    Panel {
         title: "Share of errors",
         about: "Which part of all responses are errors. The causes are in the next panel.",
         unit: Unit::Fraction,
@@ -154,16 +165,15 @@ const TRAFFIC: &[Panel] = &[
 const LATENCY: &[Panel] = &[
     Panel {
         title: "Duration of requests",
-        about: "From the call of the application to the last byte. If it is high and the queue time is low, the \
-                application or what it calls is slow.",
+        about: "From the call of the application to the last byte.",
         unit: Unit::Duration,
         style: Style::Lines,
         lines: &quantiles(Distribution::RequestDuration2xx),
     },
     Panel {
         title: "Phases of requests",
-        about: "What 95 of 100 requests need at most: in the queue of a worker, in the application, and until the \
-                client has taken the response. The highest line says where to look.",
+        about: "95 of 100 requests need no longer in the queue, in the application, and until the client has taken the \
+                response. The highest line says where to look.",
         unit: Unit::Duration,
         style: Style::Lines,
         lines: &[
@@ -176,19 +186,26 @@ const LATENCY: &[Panel] = &[
         ],
     },
     Panel {
-        title: "Answers of the application by status",
-        about: "Requests per second that the application or a file answered; refusals are not among them.",
-        unit: Unit::PerSecond,
-        style: Style::Stacked,
+        title: "Duration by status",
+        about: "95 of 100 requests with such a status take no longer. Errors that are slow usually wait for a time limit.",
+        unit: Unit::Duration,
+        style: Style::Lines,
         lines: &[Line {
             name: "",
-            query: Query::Rate(&[Counter::RequestCount2xx]),
+            query: Query::Quantile { of: Distribution::RequestDuration2xx, percent: 95 },
             by: By::Status,
         }],
     },
     Panel {
+        title: "Time in the queue",
+        about: "How long complete requests waited for the application to be called. If it is high, all workers are busy.",
+        unit: Unit::Duration,
+        style: Style::Lines,
+        lines: &quantiles(Distribution::RequestQueue),
+    },
+    Panel {
         title: "Wait of new connections",
-        about: "How long requests waited in the kernel for a worker. If it is high, all workers are busy.",
+        about: "How long the last bytes of new connections waited in the kernel to be accepted.",
         unit: Unit::Duration,
         style: Style::Lines,
         lines: &quantiles(Distribution::QueueWait),
@@ -396,7 +413,8 @@ mod tests {
                         Metric::Counter(counter) => {
                             counter.tag().is_some_and(|(name, _)| name == tag)
                         }
-                        Metric::Gauge(_) | Metric::Distribution(_) => false,
+                        Metric::Distribution(of) => of.tag().is_some_and(|(name, _)| name == tag),
+                        Metric::Gauge(_) => false,
                     };
                     assert!(metrics.iter().all(has_tag));
                 }

@@ -122,7 +122,7 @@ impl Query {
                 format!("{}{by} ({})", together(gauge), selector(Metric::Gauge(gauge), ""))
             }
             Self::Quantile { of, percent } => {
-                let by = if by.is_empty() { " by (le)" } else { " by (le, instance, worker)" };
+                let by = if by.is_empty() { " by (le)" } else { &by.replace('(', "(le, ") };
                 let buckets = selector(Metric::Distribution(of), "_bucket");
                 format!(
                     "histogram_quantile(0.{percent:02}, sum{by} (rate({buckets}[$__rate_interval])))"

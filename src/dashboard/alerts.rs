@@ -229,6 +229,8 @@ fn saturation() -> Vec<Alert> {
     let utilization = Gauge::WorkersUtilization.prometheus_name();
     let (waiting, most) =
         (Gauge::BacklogLen.prometheus_name(), Gauge::BacklogMax.prometheus_name());
+    let working_set = Gauge::MemoryWorkingSet.prometheus_name();
+    let limit = Gauge::MemoryLimit.prometheus_name();
     vec![
         Alert {
             name: "ArctosBacklog",
@@ -240,6 +242,17 @@ fn saturation() -> Vec<Alert> {
             description: "When it is full, clients cannot connect. Add workers or servers, or let --max-queue-time refuse \
                           what waits too long.",
             section: "It is full",
+        },
+        Alert {
+            name: "ArctosMemory",
+            severity: Severity::Warning,
+            pending: "5m",
+            value: format!("{working_set} / {limit}"),
+            limit: "> 0.9".to_owned(),
+            summary: "{{ $labels.instance }} uses {{ $value | humanizePercentage }} of the memory limit of its cgroup",
+            description: "At the limit, the kernel kills a worker, or all processes of the container. Look which worker \
+                          grows; --max-rss auto recycles it before.",
+            section: "Memory grows",
         },
         Alert {
             name: "ArctosSaturated",

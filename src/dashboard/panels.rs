@@ -276,6 +276,13 @@ const WORKERS: &[Panel] = &[
         lines: &[Line { name: "", query: Query::Level(Gauge::WorkerPrivate), by: By::Worker }],
     },
     Panel {
+        title: "Resident memory of workers",
+        about: "What workers share is counted in each of them. It is known even where the other two are not.",
+        unit: Unit::Bytes,
+        style: Style::Lines,
+        lines: &[Line { name: "", query: Query::Level(Gauge::WorkerRss), by: By::Worker }],
+    },
+    Panel {
         title: "Memory of the cgroup",
         about: "At the limit, the kernel kills a process. The page cache is freed before.",
         unit: Unit::Bytes,
@@ -352,7 +359,6 @@ const LOSSES: &[Panel] = &[Panel {
 /// The metrics that are on no panel, and why.
 #[cfg(test)]
 const LEFT_OUT: &[(&str, &str)] = &[
-    ("worker.rss", "what workers share is in each of them; worker.pss divides it"),
     (
         "backlog.max",
         "a constant, which would hide backlog.len; the alert ArctosBacklog compares them",

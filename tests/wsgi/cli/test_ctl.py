@@ -83,7 +83,7 @@ def said(answer):
 def rows(table):
     """Returns the cells of each worker by the name of their column."""
     heads, *lines = table.split("\n\n")[1].splitlines()
-    return [dict(zip(heads.split(), line.split(maxsplit=9), strict=True)) for line in lines]
+    return [dict(zip(heads.split(), line.split(maxsplit=len(heads.split()) - 1), strict=True)) for line in lines]
 
 
 def ready(found):

@@ -20,12 +20,14 @@ use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::{Level, Log, LogFormat};
 use arctos_worker::shared::scoreboard::ServerState;
 use arctos_worker::shared::scoreboard::{Scoreboard, Side, WorkerEntry};
+use arctos_worker::shared::series::attachment;
 use arctos_worker::shared::socket_name::SocketName;
 use arctos_worker::ticker::Ticker;
 use arctos_worker::worker::{self, Listener, Owner, WorkerInit};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::emitter::collector::Collector;
+use crate::metrics::series;
 use crate::metrics::statsd::Statsd;
 use crate::metrics::{Snapshot, WorkerMemory, WorkerSample};
 use crate::system::cgroup;
@@ -67,10 +69,13 @@ pub fn settings() -> Settings {
 pub fn serve<A: Application>(plan: Plan, app: &mut A) -> io::Result<()> {
     let Plan { listener, name, doorbell, statsd, settings, log } = plan;
     // These few KB are never freed, because the counters must outlive their readers.
-    let scoreboard = Scoreboard::create(1)?;
+    let mut scoreboard = Scoreboard::create(1)?;
+    scoreboard.add_series(series::DEFAULT_LIMIT)?;
     let (slot, generation) = (SlotId(0), Generation(1));
     let entry = scoreboard.entry(slot, Side::A).expect("a scoreboard of one slot has its entries");
     entry.assign(generation);
+    let area = scoreboard.area(Scoreboard::worker_area(slot, Side::A));
+    attachment::attach(area);
     let header = scoreboard.header();
     header.set_generation(generation);
     header.set_state(ServerState::Serving);
@@ -102,9 +107,11 @@ pub fn serve<A: Application>(plan: Plan, app: &mut A) -> io::Result<()> {
         tls: None,
         group: None,
         request_keys: None,
+        series: area,
         ticker: Some(Box::new(Tick(Rc::clone(&metering)))),
     };
     let served = worker::run_embedded(init, app);
+    attachment::attach(None);
     if let Some(metering) = Rc::into_inner(metering) {
         metering.into_inner().finish();
     }

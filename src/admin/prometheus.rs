@@ -12,7 +12,10 @@
 //!   `+Inf`, even if a worker recorded while they were read.
 //! - `le` means "less or equal", while our buckets end just below their bound. Only a duration of exactly the bound, to
 //!   the nanosecond, is counted one bucket higher.
+//! - The application's own metrics follow ([`series`]). They exist from their first update on.
 //! - A gauge without a value at present (no TCP listener, no worker) is left out.
+
+mod series;
 
 use std::fmt::{self, Write};
 use std::time::Duration;
@@ -52,6 +55,7 @@ pub fn text(carried: &CarriedTotals, gauges: &Gauges, zone: Option<&str>) -> Str
     for family in Distribution::families() {
         page.histograms(family, &workers);
     }
+    series::write(&mut page, carried.series(), zone);
     page.text
 }
 
@@ -67,8 +71,12 @@ enum CountedBy {
 
 impl CountedBy {
     fn of(counter: Counter) -> Self {
-        const SUPERVISOR: [Counter; 3] =
-            [Counter::ReloadOk, Counter::ReloadFailed, Counter::StatsdDropped];
+        const SUPERVISOR: [Counter; 4] = [
+            Counter::ReloadOk,
+            Counter::ReloadFailed,
+            Counter::StatsdDropped,
+            Counter::MetricsSeriesDropped,
+        ];
         if SUPERVISOR.contains(&counter) {
             Self::Supervisor
         } else if counter == Counter::LogDropped {
@@ -256,9 +264,13 @@ fn sum(totals: &DistributionTotals, buckets: std::ops::Range<usize>) -> u64 {
 }
 
 fn labels(slot: Option<SlotId>, zone: Option<&str>) -> String {
-    let slot = slot.map(|slot| format!("worker=\"{}\"", slot.0));
-    let zone = zone.map(|zone| format!("zone=\"{}\"", Escaped { text: zone, quotes: true }));
+    let slot = slot.map(|slot| label("worker", &slot.to_string()));
+    let zone = zone.map(|zone| label("zone", zone));
     slot.into_iter().chain(zone).collect::<Vec<_>>().join(",")
+}
+
+fn label(name: &str, value: &str) -> String {
+    format!("{name}=\"{}\"", Escaped { text: value, quotes: true })
 }
 
 /// A text that cannot end its line, nor its quotes if it is within quotes.

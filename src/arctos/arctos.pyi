@@ -5,6 +5,9 @@ from typing import Final, final
 from .in_process import WSGIApplication
 
 __all__ = [
+    "Counter",
+    "Distribution",
+    "Gauge",
     "Generation",
     "RequestTimeout",
     "Statsd",
@@ -12,6 +15,10 @@ __all__ = [
     "Timeout",
     "Worker",
     "__version__",
+    "_counter",
+    "_distribution",
+    "_gauge",
+    "_is_of_server",
     "given_options",
     "is_serving",
     "main",
@@ -58,6 +65,56 @@ class Generation:
     @property
     def name(self) -> str:
         """The name of the server (`--name`)."""
+
+@final
+class Counter:
+    """A metric that only increases."""
+
+    @property
+    def name(self) -> str:
+        """The name of the metric."""
+
+    def inc(self, amount: float = 1, /, **tags: object) -> None:
+        """Adds to the series with these tags.
+
+        Raises ValueError for a negative amount, or one that is not finite; TypeError for missing or unknown tags."""
+
+@final
+class Gauge:
+    """A metric that has a value at any time."""
+
+    @property
+    def name(self) -> str:
+        """The name of the metric."""
+
+    def set(self, value: float, /, **tags: object) -> None:
+        """Sets the value of the series with these tags.
+
+        Raises ValueError for a number that is not finite; TypeError for missing or unknown tags."""
+
+    def inc(self, amount: float = 1, /, **tags: object) -> None:
+        """Adds to the value of the series with these tags. Raises the errors of `set`."""
+
+    def dec(self, amount: float = 1, /, **tags: object) -> None:
+        """Subtracts from the value of the series with these tags. Raises the errors of `set`."""
+
+@final
+class Distribution:
+    """A metric of many values, of which the distribution counts."""
+
+    @property
+    def name(self) -> str:
+        """The name of the metric."""
+
+    def observe(self, value: float, /, **tags: object) -> None:
+        """Records a value in the series with these tags.
+
+        Raises ValueError for a number that is not finite; TypeError for missing or unknown tags."""
+
+def _counter(name: str, help: str, tags: list[str]) -> Counter: ...
+def _gauge(name: str, help: str, tags: list[str], aggregation: str) -> Gauge: ...
+def _distribution(name: str, help: str, tags: list[str]) -> Distribution: ...
+def _is_of_server(name: str) -> bool: ...
 
 class RequestTimeout(BaseException):
     """Raised in a request that takes longer than --timeout, so that it can clean up and respond.

@@ -45,6 +45,7 @@ topics! {
     "admin": "health checks, arctos ctl, arctos top",
     "logs": "the log, the access log, the application's output",
     "metrics": "statsd, DogStatsD, Prometheus, and every metric",
+    "application-metrics": "counters, gauges and distributions of the application",
     "observability": "slow, full or crashing: from symptom to command; dashboards and alert rules",
     "troubleshooting": "symptoms, and every warning and error",
     "signals": "signals, what a stop does, exit codes",

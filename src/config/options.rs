@@ -103,6 +103,7 @@ pub enum Setting {
     StatsdWorkerTag,
     DogstatsdTags,
     Zone,
+    MetricsSeries,
     Reload,
     ReloadExtra,
     ReloadEngine,

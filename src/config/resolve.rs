@@ -23,7 +23,7 @@ use super::quarantine;
 use super::reader::{Effective, Reader, wrong};
 use super::recycle::{Memory, recycle_limits};
 use super::source::{NO_FILE, Source};
-use super::statsd::{Metrics, metrics};
+use super::statsd::metrics;
 use super::times::patience;
 use super::tls::tls;
 use super::value::{Choice, Kind, Permissions, Whole, bounded};
@@ -126,7 +126,7 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
     let worker = worker(&mut reader, environment, &privileges, earlier)?;
     let (logging, access_log) = logging(&mut reader, name.as_deref())?;
     let worker = Settings { access_log, ..worker };
-    let Metrics { statsd, zone } = metrics(&mut reader, environment, !admin_binds.is_empty())?;
+    let metrics = metrics(&mut reader, environment, !admin_binds.is_empty())?;
     let effective = reader.into_effective();
     let config = application.map(|application| Config {
         source: source.clone(),
@@ -145,8 +145,9 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
         pid_file,
         patience,
         logging,
-        statsd,
-        zone,
+        statsd: metrics.statsd,
+        metrics_series: bounded(metrics.series),
+        zone: metrics.zone,
         admin_binds,
         readiness,
         watching,

@@ -32,6 +32,7 @@ impl Config {
             logging: Logging { level, format, access },
             statsd,
             zone,
+            metrics_series,
             admin_binds,
             readiness: _,
             watching,
@@ -58,6 +59,8 @@ impl Config {
             (*format != new.logging.format, Setting::LogFormat),
             (*access != new.logging.access, Setting::AccessLogfile),
             (*zone != new.zone, Setting::Zone),
+            // The memory of the series was mapped at the start.
+            (*metrics_series != new.metrics_series, Setting::MetricsSeries),
         ];
         let changes = changes.into_iter().chain(statsd_changes(statsd.as_ref(), new));
         let changes = changes.chain(watching_changes(watching.as_ref(), new.watching.as_ref()));
@@ -188,6 +191,7 @@ mod tests {
             | S::LimitRequestBody
             | S::BodyMemory
             | S::MaxRequestsPerConnection
+            | S::MetricsSeries
             | S::StatsdInterval => "66",
         })
     }
@@ -217,6 +221,7 @@ mod tests {
                 "listen-mode",
                 "log-format",
                 "log-level",
+                "metrics-series",
                 "pid",
                 "reload",
                 "reload-engine",

@@ -12,7 +12,7 @@ use super::error::ConfigError;
 use super::options::{OptionSpec, Setting};
 use super::origin::Origin;
 use super::reader::{Reader, wrong};
-use super::value::{Choice, Kind, Span, Switch};
+use super::value::{Choice, Kind, Span, Switch, Whole};
 use crate::metrics::statsd::{
     self, Format, PREFIX_MAX_CHARS, Statsd, TAGS_MAX_BYTES, TagList, Target, tag_bytes,
 };
@@ -22,7 +22,12 @@ use crate::system::environment::Environment;
 pub(super) struct Metrics {
     pub(super) statsd: Option<Statsd>,
     pub(super) zone: Option<String>,
+    pub(super) series: u64,
 }
+
+/// `--metrics-series`. Each worker has an area for as many: at the maximum, 24 GB of addresses for 100 workers. Only series
+/// that exist take memory.
+const SERIES: Whole = Whole { min: 1, max: 100_000 };
 
 /// `--statsd`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +117,8 @@ pub(super) fn metrics(
         tags,
         external_env,
     });
-    Ok(Metrics { statsd, zone })
+    let series = reader.one(Setting::MetricsSeries, SERIES)?;
+    Ok(Metrics { statsd, zone, series })
 }
 
 fn given_target(reader: &Reader<'_>) -> Result<Option<(Target, Origin)>, ConfigError> {

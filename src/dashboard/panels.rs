@@ -353,6 +353,7 @@ const LOSSES: &[Panel] = &[Panel {
         total("datagrams", Query::Events(Counter::StatsdDropped)),
         total("log lines", Query::Events(Counter::LogDropped)),
         total("header fields", Query::Events(Counter::ReqHeaderDropped)),
+        total("updates of further series", Query::Events(Counter::MetricsSeriesDropped)),
     ],
 }];
 

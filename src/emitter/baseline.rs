@@ -5,21 +5,11 @@
 
 use std::borrow::Cow;
 
-use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::{Counter, Histogram};
 
+use super::series::SentSeries;
+use super::source::CountSource;
 use crate::metrics::{Distribution, SlotTotals, Totals};
-
-/// The source of the sums in a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CountSource {
-    /// All workers and the supervisor together.
-    All,
-    /// The supervisor's own counters.
-    Supervisor,
-    /// The workers of one slot.
-    Slot(SlotId),
-}
 
 /// A sum of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,18 +142,21 @@ fn rises(before: &[u64], now: &[u64], gained: &mut Vec<(usize, u64)>) {
 }
 
 /// The sums of all sources that were sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Baselines {
     all: Sent,
     supervisor: Sent,
     /// By slot. Nothing was sent of a slot that appears later.
     slots: Vec<Sent>,
+    /// Of the application's own metrics.
+    pub(super) series: SentSeries,
 }
 
 impl Baselines {
     /// The state before the first flush.
     pub(super) fn new() -> Self {
-        Self { all: Sent::nothing(), supervisor: Sent::nothing(), slots: Vec::new() }
+        let series = SentSeries::default();
+        Self { all: Sent::nothing(), supervisor: Sent::nothing(), slots: Vec::new(), series }
     }
 
     pub(super) fn of(&mut self, source: CountSource) -> &mut Sent {
@@ -195,6 +188,7 @@ impl Baselines {
 
 #[cfg(test)]
 mod tests {
+    use arctos_worker::shared::identity::SlotId;
     use proptest::prelude::*;
 
     use super::*;

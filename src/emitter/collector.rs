@@ -6,8 +6,8 @@
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use arctos_worker::shared::log::Log;
-use arctos_worker::shared::scoreboard::Scoreboard;
+use arctos_worker::shared::log::{Level, Log, Value};
+use arctos_worker::shared::scoreboard::{Counter, Scoreboard};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::emitter::Emitter;
@@ -35,6 +35,9 @@ pub struct Collector {
     predecessors: Option<CarriedTotals>,
     /// Whether another server sends the gauges at present.
     are_gauges_suppressed: bool,
+    log: Log,
+    /// Whether it was logged that the application has too many series.
+    has_warned: bool,
 }
 
 /// The emitter with its own sampler.
@@ -68,6 +71,8 @@ impl Collector {
             sending,
             predecessors: None,
             are_gauges_suppressed: false,
+            log: log.clone(),
+            has_warned: false,
         }
     }
 
@@ -102,13 +107,12 @@ impl Collector {
         snapshot: impl FnOnce() -> Snapshot,
         now: Instant,
     ) {
-        if now.saturating_duration_since(self.read_at) >= MAX_READ_INTERVAL {
+        let begins_flush = self.sending.as_ref().is_some_and(|it| it.emitter.begins_flush(now));
+        if begins_flush || now.saturating_duration_since(self.read_at) >= MAX_READ_INTERVAL {
             self.read(scoreboard, now);
         }
         let Some(Sending { emitter, sampler, gauges }) = &mut self.sending else { return };
-        if emitter.begins_flush(now) {
-            self.totals.read(scoreboard);
-            self.read_at = now;
+        if begins_flush {
             *gauges = match self.are_gauges_suppressed {
                 true => Gauges::default(),
                 false => sampler.sample(&snapshot()),
@@ -169,10 +173,10 @@ impl Collector {
         scoreboard: &Scoreboard,
         snapshot: impl FnOnce() -> Snapshot,
     ) -> CarriedTotals {
+        self.read(scoreboard, Instant::now());
         let Some(Sending { emitter, sampler, .. }) = &mut self.sending else {
             return CarriedTotals::default();
         };
-        self.totals.read(scoreboard);
         let gauges = match self.are_gauges_suppressed {
             true => Gauges::default(),
             false => sampler.sample(&snapshot()),
@@ -181,9 +185,31 @@ impl Collector {
         emitter.unsent(&self.totals)
     }
 
+    /// Reads what a process has counted of the application's own metrics, and clears its area for the next process.
+    /// Called once the process is reaped.
+    pub fn retire_area(&mut self, scoreboard: &Scoreboard, index: u32) {
+        if let Err(error) = self.totals.retire_area(index) {
+            let pairs = [("reason", Value::Display(&error))];
+            self.log.line(Level::Error, "metrics.not_cleared", &pairs);
+        }
+        self.count_dropped(scoreboard);
+    }
+
     fn read(&mut self, scoreboard: &Scoreboard, now: Instant) {
         self.totals.read(scoreboard);
+        self.count_dropped(scoreboard);
         self.read_at = now;
+    }
+
+    /// Counts the updates of series that have none of their own. The next read of the scoreboard adds them to the totals.
+    fn count_dropped(&mut self, scoreboard: &Scoreboard) {
+        let dropped = self.totals.take_dropped_updates();
+        scoreboard.header().counters.add(Counter::MetricsSeriesDropped, dropped);
+        if dropped > 0 && !std::mem::replace(&mut self.has_warned, true) {
+            let limit = scoreboard.series().map_or(0, |(memory, _)| memory.series_limit());
+            let pairs = [("limit", Value::Number(i64::try_from(limit).unwrap_or(i64::MAX)))];
+            self.log.line(Level::Warning, "metrics.too_many_series", &pairs);
+        }
     }
 }
 

@@ -7,10 +7,13 @@ use std::fmt::Write;
 use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::Histogram;
 
-use super::baseline::{Baselines, CountSource, Delta, Sent, SumKey, Sums};
+use super::baseline::{Baselines, Delta, Sent, SumKey, Sums};
 use super::distribution::{Quantile, bits, has_bit, value_ms};
 use super::format::{LineFormat, LineSuffixes};
 use super::packer::{Datagram, Packer};
+use super::series::{Destination, SeriesLines};
+use super::source::CountSource;
+use crate::metrics::series::SeriesTotal;
 use crate::metrics::statsd::{Format, Statsd};
 use crate::metrics::{Distribution, Gauge, Gauges, Totals};
 
@@ -44,6 +47,7 @@ pub(super) struct Composer {
     gained: Vec<(usize, u64)>,
     /// Those buckets whose rise has the current bit.
     indices: Vec<usize>,
+    series: SeriesLines,
 }
 
 impl Composer {
@@ -66,6 +70,7 @@ impl Composer {
             line: String::new(),
             gained: Vec::new(),
             indices: Vec::new(),
+            series: SeriesLines::default(),
         }
     }
 
@@ -109,7 +114,53 @@ impl Composer {
                 self.source(&mut packer, CountSource::All, None, &sums, baselines);
             }
         }
+        self.series(&mut packer, totals, gauges, baselines);
         packer.finish()
+    }
+
+    /// Adds the application's own metrics.
+    fn series(
+        &mut self,
+        packer: &mut Packer,
+        totals: &Totals,
+        gauges: &Gauges,
+        baselines: &mut Baselines,
+    ) {
+        let Self { series: lines, line_format, format, layout, limit_bytes, .. } = self;
+        let mut to = Destination {
+            format: line_format,
+            kind: *format,
+            source: CountSource::All,
+            worker: None,
+            limit_bytes: *limit_bytes,
+        };
+        let sent_series = totals.series().series().filter(|(_, it)| SeriesLines::is_sent(it));
+        for (id, series) in sent_series {
+            for (_, value) in series.gauge().into_iter().filter(|_| gauges.has_applications) {
+                lines.gauge(&to, id, series, value, |line| packer.line(line, []));
+            }
+            let mut rises = |to: &Destination<'_>, total: &SeriesTotal| {
+                let sent = &mut baselines.series;
+                lines.rises(to, id, series, total, sent, |line, deltas| {
+                    packer.series_line(line, deltas);
+                });
+            };
+            match layout {
+                Layout::PerWorker => {
+                    for (counted_in, total) in &series.totals {
+                        let worker = counted_in.map(|slot| format!("worker:{slot}"));
+                        let source = counted_in.map_or(CountSource::Supervisor, CountSource::Slot);
+                        let to = Destination { source, worker: worker.as_deref(), ..to };
+                        rises(&to, total);
+                    }
+                }
+                Layout::Summed if !series.totals.is_empty() => {
+                    to.source = CountSource::All;
+                    rises(&to, &series.sum());
+                }
+                Layout::Summed => {}
+            }
+        }
     }
 
     /// Leaves out a value that is not finite, because statsd cannot express it.

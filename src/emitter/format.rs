@@ -101,7 +101,7 @@ impl LineSuffixes {
         let rates = self.distributions[distribution as usize]
             .get_or_init(|| Box::new([const { OnceCell::new() }; u64::BITS as usize]));
         rates[bit as usize]
-            .get_or_init(|| line_format.distribution_suffix(&self.tags, distribution, bit))
+            .get_or_init(|| line_format.packed_suffix(&self.tags, distribution.tag(), bit))
     }
 }
 
@@ -165,7 +165,36 @@ impl LineFormat {
         }
     }
 
-    fn distribution_suffix(&self, tags: &str, distribution: Distribution, bit: u32) -> String {
+    /// The prefix of a metric that the server does not know, `prefix.name:`.
+    pub fn prefix_of(&self, name: &str) -> String {
+        line_prefix(&self.client, name)
+    }
+
+    /// The suffix of a counter with these tags, `a:b,c:d`, and those of every line.
+    pub fn counter_suffix(&self, own: &str) -> String {
+        let mut line = self.client.count_with_tags(NAME, VALUE);
+        for tags in [own, &self.tags].into_iter().filter(|tags| !tags.is_empty()) {
+            line = line.with_tag_value(tags);
+        }
+        self.suffix(line.try_send())
+    }
+
+    /// The suffix of a gauge with these tags and those of every line.
+    pub fn gauge_suffix(&self, own: &str) -> String {
+        let mut line = self.client.gauge_with_tags(NAME, VALUE);
+        for tags in [own, &self.tags].into_iter().filter(|tags| !tags.is_empty()) {
+            line = line.with_tag_value(tags);
+        }
+        self.suffix(line.try_send())
+    }
+
+    /// The suffix of a distribution with these tags and those of every line, whose values each count 2^`bit` times.
+    pub fn distribution_suffix(&self, own: &str, bit: u32) -> String {
+        let parts = [own, &self.tags].into_iter().filter(|tags| !tags.is_empty());
+        self.packed_suffix(&parts.collect::<Vec<_>>().join(","), None, bit)
+    }
+
+    fn packed_suffix(&self, tags: &str, last: Option<(&str, &str)>, bit: u32) -> String {
         let mut line = self.client.distribution_with_tags(NAME, VALUE);
         if bit > 0 {
             // The rate is exact and written in full, because `f64` is displayed without an exponent.
@@ -174,7 +203,7 @@ impl LineFormat {
         if !tags.is_empty() {
             line = line.with_tag_value(tags);
         }
-        if let (Some((name, value)), Format::Dogstatsd) = (distribution.tag(), self.format) {
+        if let (Some((name, value)), Format::Dogstatsd) = (last, self.format) {
             line = line.with_tag(name, value);
         }
         self.suffix(line.try_send())

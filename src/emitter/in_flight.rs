@@ -46,6 +46,9 @@ impl InFlight {
         for delta in &datagram.deltas {
             self.baselines.commit(*delta);
         }
+        for delta in &datagram.series {
+            self.baselines.series.commit(*delta);
+        }
         self.accepted.push(datagram);
     }
 
@@ -63,6 +66,9 @@ impl InFlight {
     pub(super) fn roll_back(&mut self) -> u64 {
         for delta in self.accepted.iter().flat_map(|datagram| &datagram.deltas) {
             self.baselines.roll_back(*delta);
+        }
+        for delta in self.accepted.iter().flat_map(|datagram| &datagram.series) {
+            self.baselines.series.roll_back(*delta);
         }
         counted(self.accepted.drain(..))
     }

@@ -13,6 +13,8 @@
 //! | `compose` | the content of a flush |
 //! | `in_flight` | the datagrams of a flush |
 //! | `socket` | the agent's address and the socket |
+//! | `series` | the application's own metrics as lines |
+//! | `source` | where the sums in a line come from |
 //! | `unsent` | the totals that were not sent |
 //! | `resolver` | name lookup in a helper process |
 //!
@@ -26,7 +28,9 @@ pub mod format;
 mod in_flight;
 mod packer;
 mod resolver;
+mod series;
 mod socket;
+mod source;
 #[cfg(test)]
 mod tests;
 mod unsent;

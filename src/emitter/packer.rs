@@ -3,13 +3,16 @@
 use std::collections::VecDeque;
 
 use super::baseline::Delta;
+use super::series::SeriesDelta;
 
 /// Lines joined by newlines, and their deltas.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Datagram {
     pub text: String,
     /// The deltas that count as sent once the datagram is accepted.
     pub deltas: Vec<Delta>,
+    /// Likewise, of the application's own metrics.
+    pub series: Vec<SeriesDelta>,
 }
 
 /// Packs lines into datagrams.
@@ -33,12 +36,19 @@ impl Packer {
                 let next = Datagram {
                     text: String::with_capacity(self.limit_bytes),
                     deltas: Vec::with_capacity(self.open.deltas.len()),
+                    series: Vec::new(),
                 };
                 self.full.push_back(std::mem::replace(&mut self.open, next));
             }
         }
         self.open.text.push_str(line);
         self.open.deltas.extend(deltas);
+    }
+
+    /// Adds a line of the application's own metrics.
+    pub(super) fn series_line(&mut self, line: &str, deltas: &[SeriesDelta]) {
+        self.line(line, []);
+        self.open.series.extend_from_slice(deltas);
     }
 
     /// Returns all datagrams in the order of their lines.
@@ -55,7 +65,8 @@ mod tests {
     use arctos_worker::shared::scoreboard::Counter;
     use proptest::prelude::*;
 
-    use super::super::baseline::{CountSource, SumKey};
+    use super::super::baseline::SumKey;
+    use super::super::source::CountSource;
     use super::*;
 
     fn delta(n: u64) -> Delta {

@@ -2,7 +2,10 @@
 
 use arctos_worker::shared::scoreboard::Counter;
 
-use super::baseline::{Baselines, CountSource, Sent, Sums};
+use super::baseline::{Baselines, Sent, Sums};
+use super::series::SeriesLines;
+use super::source::CountSource;
+use crate::metrics::series::SeriesTotals;
 use crate::metrics::{CarriedTotals, Distribution, SlotTotals, Totals};
 
 /// The totals that a flush would send, per slot. `is_per_worker` says whether the sources were sent one by one.
@@ -27,7 +30,33 @@ pub(super) fn unsent(
             }
         }
     }
+    unsent_series(totals, baselines, is_per_worker, carried.series_mut());
     carried
+}
+
+/// The same of the application's own metrics.
+fn unsent_series(
+    totals: &Totals,
+    baselines: &Baselines,
+    is_per_worker: bool,
+    carried: &mut SeriesTotals,
+) {
+    for (id, series) in totals.series().series().filter(|(_, it)| SeriesLines::is_sent(it)) {
+        if is_per_worker {
+            for (counted_in, total) in &series.totals {
+                let source = counted_in.map_or(CountSource::Supervisor, CountSource::Slot);
+                if let Some(rest) = baselines.series.beyond(source, id, total) {
+                    carried.add_total(&series.description, *counted_in, &rest);
+                }
+            }
+        } else if let Some(mut rest) = baselines.series.beyond(CountSource::All, id, &series.sum())
+        {
+            // The agent does not know the slots, so any slot that has these counts will do.
+            for (counted_in, total) in &series.totals {
+                carried.add_total(&series.description, *counted_in, &rest.take(total));
+            }
+        }
+    }
 }
 
 /// The part of a source's sums that was not sent.

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `count SLOT NAME VALUE N` | a counter and the value of its own tag; `-` stands for no tag, and for the slot of the supervisor |
 //! | `distribution SLOT NAME[;VALUE] SUM_NS START_NS:N ..` | a distribution: its buckets that are not 0, by their start |
+//! | `help ..`, `sum ..`, `values ..` | the application's own metrics ([`super::series`]) |
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -16,16 +17,18 @@ use std::time::Duration;
 use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::{Counter, Histogram, StatusClass};
 
+use super::series::SeriesTotals;
 use super::{Distribution, SlotTotals, Totals};
 
 /// The first line, with the version of the format.
 const TITLE: &str = "arctos carried 2";
 
 /// The totals of a server and its predecessors.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct CarriedTotals {
     supervisor: SlotTotals,
     slots: BTreeMap<u16, SlotTotals>,
+    series: SeriesTotals,
 }
 
 impl CarriedTotals {
@@ -36,12 +39,13 @@ impl CarriedTotals {
         for (slot, counted) in totals.slots() {
             carried.slots.entry(slot.0).or_default().add(counted);
         }
+        carried.series.add(totals.series(), |slot| slot);
         carried
     }
 
     /// Adds these totals to those of the server that has taken over.
     pub fn add_to(&self, totals: &mut Totals) {
-        totals.add(&self.supervisor, self.slots());
+        totals.add(&self.supervisor, self.slots(), &self.series);
     }
 
     /// The totals that supervisors count for themselves.
@@ -52,6 +56,16 @@ impl CarriedTotals {
     /// The slots that ever had a worker, in order.
     pub fn slots(&self) -> impl Iterator<Item = (SlotId, &SlotTotals)> {
         self.slots.iter().map(|(slot, totals)| (SlotId(*slot), totals))
+    }
+
+    /// The application's own metrics.
+    pub fn series(&self) -> &SeriesTotals {
+        &self.series
+    }
+
+    /// The application's own metrics.
+    pub fn series_mut(&mut self) -> &mut SeriesTotals {
+        &mut self.series
     }
 
     /// The totals of a slot, or of the supervisor.
@@ -68,6 +82,7 @@ impl CarriedTotals {
         for (slot, totals) in &other.slots {
             self.slots.entry(*slot).or_default().add(totals);
         }
+        self.series.add(&other.series, |slot| slot);
     }
 
     /// Subtracts the totals of another server, except for the sums of distributions.
@@ -78,6 +93,7 @@ impl CarriedTotals {
                 own.subtract(totals);
             }
         }
+        self.series.subtract(&other.series);
     }
 
     /// Encodes the totals for the successor.
@@ -87,6 +103,7 @@ impl CarriedTotals {
         for (slot, totals) in &self.slots {
             encode(&mut text, &slot.to_string(), totals);
         }
+        self.series.encode(&mut text);
         text
     }
 
@@ -100,8 +117,12 @@ impl CarriedTotals {
         let mut carried = Self::default();
         for line in lines {
             let mut fields = line.split_ascii_whitespace();
-            let (kind, slot) = (fields.next()?, fields.next()?);
-            let totals = match slot {
+            let kind = fields.next()?;
+            if matches!(kind, "help" | "sum" | "values") {
+                carried.series.decode_line(kind, fields)?;
+                continue;
+            }
+            let totals = match fields.next()? {
                 "-" => &mut carried.supervisor,
                 slot => carried.slots.entry(slot.parse().ok()?).or_default(),
             };

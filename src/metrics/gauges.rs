@@ -54,6 +54,8 @@ pub struct Gauges {
     pub server: Vec<(Gauge, f64)>,
     /// The gauges of [`super::Scope::Worker`], sorted by slot.
     pub workers: Vec<(SlotId, Gauge, f64)>,
+    /// Whether the gauges of the application are sent with them.
+    pub has_applications: bool,
 }
 
 /// Measures gauges, and remembers the busy times of its last sample. Each consumer needs its own sampler, because the
@@ -107,7 +109,8 @@ impl Sampler {
     /// `workers.utilization` repeats its last value if that is less than [`MIN_WINDOW`] old. What is unknown of the
     /// memory is left out.
     pub fn sample(&mut self, snapshot: &Snapshot) -> Gauges {
-        Gauges { server: self.server(snapshot), workers: workers(snapshot) }
+        let (server, workers) = (self.server(snapshot), workers(snapshot));
+        Gauges { server, workers, has_applications: true }
     }
 
     fn server(&mut self, snapshot: &Snapshot) -> Vec<(Gauge, f64)> {

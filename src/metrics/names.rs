@@ -10,6 +10,20 @@ pub fn counter_prometheus_name(counter: Counter) -> String {
     prometheus_name(counter.statsd_name(), "_total")
 }
 
+/// The name in Prometheus of a metric that the application has defined, without a suffix.
+pub fn application_prometheus_name(name: &str) -> String {
+    prometheus_name(name, "")
+}
+
+/// Whether the server has a metric with this name in statsd, or one that is the same in Prometheus.
+pub fn is_of_server(name: &str) -> bool {
+    let counters = Counter::ALL.into_iter().map(Counter::statsd_name);
+    let gauges = Gauge::ALL.into_iter().map(Gauge::statsd_name);
+    let distributions = Distribution::ALL.into_iter().map(Distribution::statsd_name);
+    let mut names = counters.chain(gauges).chain(distributions);
+    names.any(|of_server| of_server.replace('.', "_") == name.replace('.', "_"))
+}
+
 /// A name in Prometheus. The suffix follows its conventions: `_total` for a counter, or the unit of a value.
 fn prometheus_name(statsd_name: &str, suffix: &str) -> String {
     format!("arctos_{}{suffix}", statsd_name.replace('.', "_"))

@@ -13,8 +13,10 @@ use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::{
     Counter, Counters, Histogram, Scoreboard, Side, WorkerEntry,
 };
+use arctos_worker::shared::series::attachment;
 
 use super::Distribution;
+use super::series::{DEFAULT_LIMIT, SeriesReader, SeriesTotals};
 
 /// Maximum plausible rise between two reads; anything more is garbage. Reads may be far apart, and `bytes.out` rises
 /// fastest: this is over nine hours of 1 GB/s. Pointers, the most likely garbage, are larger on 64-bit Linux (6 bytes
@@ -137,6 +139,11 @@ pub struct Totals {
     supervisor: SlotTotals,
     slots: Vec<Option<SlotTotals>>,
     seen: Seen,
+    series: SeriesTotals,
+    /// `None` if the scoreboard has no memory for series.
+    series_reader: Option<SeriesReader>,
+    /// What this process has counted before it became a server.
+    own_series: Option<SeriesReader>,
 }
 
 impl Totals {
@@ -144,7 +151,17 @@ impl Totals {
     pub fn open(scoreboard: &Scoreboard) -> Self {
         let slots =
             numbered(scoreboard).map(|slot| was_used(scoreboard, slot).then(SlotTotals::new));
-        Self { supervisor: SlotTotals::new(), slots: slots.collect(), seen: Seen::of(scoreboard) }
+        let series = scoreboard.series();
+        let limit =
+            series.as_ref().map_or(DEFAULT_LIMIT as usize, |(memory, _)| memory.series_limit());
+        Self {
+            supervisor: SlotTotals::new(),
+            slots: slots.collect(),
+            seen: Seen::of(scoreboard),
+            series: SeriesTotals::new(limit),
+            series_reader: series.map(|(memory, owners)| SeriesReader::new(memory, owners)),
+            own_series: attachment::take_local().map(|memory| SeriesReader::new(memory, [None])),
+        }
     }
 
     /// Reads the scoreboard.
@@ -162,6 +179,29 @@ impl Totals {
                 }
             }
         }
+        self.series.clear_gauges();
+        for reader in self.series_reader.iter_mut().chain(&mut self.own_series) {
+            reader.read(&mut self.series);
+        }
+    }
+
+    /// Reads the series of a process that has ended for the last time, and clears its area.
+    ///
+    /// Errors: see [`SeriesReader::retire`].
+    pub fn retire_area(&mut self, index: u32) -> std::io::Result<()> {
+        let Some(reader) = &mut self.series_reader else { return Ok(()) };
+        reader.retire(index, &mut self.series)
+    }
+
+    /// How many updates of the application's metrics were of series that count as `other`, since this was last called.
+    pub fn take_dropped_updates(&mut self) -> u64 {
+        let readers = self.series_reader.iter_mut().chain(&mut self.own_series);
+        readers.map(SeriesReader::take_dropped).sum()
+    }
+
+    /// The application's own metrics.
+    pub fn series(&self) -> &SeriesTotals {
+        &self.series
     }
 
     /// Adds totals as if they had been counted on the scoreboard. Totals of slots that do not exist are added to the
@@ -170,7 +210,10 @@ impl Totals {
         &mut self,
         supervisor: &SlotTotals,
         slots: impl Iterator<Item = (SlotId, &'a SlotTotals)>,
+        series: &SeriesTotals,
     ) {
+        let slot_count = self.slots.len();
+        self.series.add(series, |slot| slot.filter(|slot| usize::from(slot.0) < slot_count));
         self.supervisor.add(supervisor);
         for (slot, counted) in slots {
             match self.slots.get_mut(usize::from(slot.0)) {

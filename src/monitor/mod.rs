@@ -326,6 +326,10 @@ impl Monitor<'_> {
                     };
                     sources.metrics.collector.turn(&server.scoreboard, snapshot, now);
                 }
+                Report::AreaLeft(index) => {
+                    let Self { sources, server, .. } = self;
+                    sources.metrics.collector.retire_area(&server.scoreboard, index);
+                }
                 Report::FilesChanged => self.reload_changed_files(now),
                 Report::Upgrade(report) => self.handle_upgrade(report, now),
             }

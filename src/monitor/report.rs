@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::log::{Level, LogFormat, Paint, Value};
 use arctos_worker::shared::scoreboard::ServerState;
-use arctos_worker::shared::scoreboard::{Counter, WorkerEntry};
+use arctos_worker::shared::scoreboard::{Counter, Scoreboard, WorkerEntry};
 use nix::sys::signal::Signal;
 
 use super::clock::monotonic;
@@ -122,6 +122,8 @@ impl Monitor<'_> {
                 if let Some(entry) = self.server.scoreboard.entry(*slot, *side) {
                     self.log_ended_worker(event, entry);
                 }
+                let area = Scoreboard::worker_area(*slot, *side);
+                self.sources.metrics.collector.retire_area(&self.server.scoreboard, area);
             }
             LogEvent::BootReport { slot, pid, report, .. } => {
                 let failure = Failure::reported(name(*slot, *pid), report.clone());

@@ -104,6 +104,8 @@ pub(super) enum Report {
     RestartStorm(restart_storm::Report),
     /// The collector may have something to read or to send.
     MetricsDue,
+    /// The zygote that counted the application's metrics in the area with this index has ended.
+    AreaLeft(u32),
     /// Files of the application have changed.
     FilesChanged,
     /// News of the predecessor or the successor.

@@ -9,7 +9,7 @@ use arctos_worker::settings::KeepaliveMode;
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::{Level, Value};
 use arctos_worker::shared::request_key::RequestKeys;
-use arctos_worker::shared::scoreboard::{Side, WorkerEntry};
+use arctos_worker::shared::scoreboard::{Scoreboard, Side, WorkerEntry};
 use arctos_worker::tls::TlsConfig;
 use arctos_worker::worker_init::{Listener, WorkerInit};
 use thiserror::Error;
@@ -149,7 +149,9 @@ impl Monitor<'_> {
         let name = config.process_name();
         let connection_tables = self.sources.shared_connections.tables();
         let request_keys = self.request_keys(config);
+        let area = self.sources.zygotes.free_area(&self.server.scoreboard);
         let inheritance = ZygoteInit {
+            series: area.and_then(|index| self.server.scoreboard.area(index)),
             connection_tables: &connection_tables,
             request_keys: request_keys.as_ref(),
             generation,
@@ -170,7 +172,7 @@ impl Monitor<'_> {
         let boot = config.patience.boot;
         let zygote = Zygote::start(&*revision.launch, &inheritance, &setup, boot, Instant::now())?;
         let pid = zygote.pid();
-        self.sources.zygotes.add(zygote);
+        self.sources.zygotes.add(zygote, area);
         Ok(pid)
     }
 
@@ -218,6 +220,7 @@ impl Monitor<'_> {
             tls: revision.tls.as_ref().map(TlsConfig::for_child),
             group,
             request_keys: self.request_keys(&revision.config),
+            series: self.server.scoreboard.area(Scoreboard::worker_area(slot, side)),
             ticker: None,
         };
         let mut own = self.own_descriptors();

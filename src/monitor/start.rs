@@ -63,7 +63,7 @@ impl<'a> Monitor<'a> {
         let access_log = access_log::open(&config.logging.access)?;
         let pid_file = prepare_pid_file(config, handover.as_ref(), &log)?;
         let slots = config.workers.saturating_mul(2).max(MINIMUM_SLOTS);
-        let scoreboard = Scoreboard::create(slots).map_err(system("mapping the scoreboard"))?;
+        let scoreboard = map_scoreboard(slots, config.metrics_series, &log)?;
         scoreboard.header().set_state(ServerState::Starting);
         let log = log.with_counters(&scoreboard.header().counters);
         let signals = Signals::install().map_err(system("sigaction(2)"))?;
@@ -124,6 +124,16 @@ impl<'a> Monitor<'a> {
 
 fn system(call: &'static str) -> impl Fn(std::io::Error) -> Fatal {
     move |source| Fatal::System { call, source }
+}
+
+/// Maps the scoreboard. Without memory for the application's metrics, the server does without them.
+fn map_scoreboard(slots: u16, series: u32, log: &Log) -> Result<Scoreboard, Fatal> {
+    let mut scoreboard = Scoreboard::create(slots).map_err(system("mapping the scoreboard"))?;
+    if let Err(error) = scoreboard.add_series(series) {
+        let pairs = [("reason", Value::Display(&error))];
+        log.line(Level::Error, "metrics.not_available", &pairs);
+    }
+    Ok(scoreboard)
 }
 
 fn refuse_threads() -> Result<(), Fatal> {

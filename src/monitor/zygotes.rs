@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::Log;
-use arctos_worker::shared::scoreboard::Side;
+use arctos_worker::shared::scoreboard::{Scoreboard, Side};
 use arctos_worker::worker_init::WorkerExit;
 use nix::poll::{PollFd, PollFlags};
 
@@ -28,6 +28,8 @@ use crate::system::pid::Pid;
 pub(super) struct Zygotes {
     /// The zygotes that were not reaped yet. At most one of each generation takes orders.
     zygotes: Vec<Zygote>,
+    /// The areas in which they count the application's metrics, by their index.
+    areas: Vec<(Pid, u32)>,
     /// Workers that were ordered and do not exist yet.
     ordered: Vec<OrderedWorker>,
     log: Log,
@@ -43,10 +45,18 @@ pub(super) struct OrderedWorker {
 
 impl Zygotes {
     pub(super) fn new(log: Log) -> Self {
-        Self { zygotes: Vec::new(), ordered: Vec::new(), log }
+        Self { zygotes: Vec::new(), areas: Vec::new(), ordered: Vec::new(), log }
     }
 
-    pub(super) fn add(&mut self, zygote: Zygote) {
+    /// The index of an area that no zygote has; `None` if there is none.
+    pub(super) fn free_area(&self, scoreboard: &Scoreboard) -> Option<u32> {
+        let is_free = |index: &u32| self.areas.iter().all(|(_, taken)| taken != index);
+        scoreboard.zygote_areas().find(is_free)
+    }
+
+    /// Adds a zygote that was started with this area.
+    pub(super) fn add(&mut self, zygote: Zygote, area: Option<u32>) {
+        self.areas.extend(area.map(|index| (zygote.pid(), index)));
         self.zygotes.push(zygote);
     }
 
@@ -222,6 +232,9 @@ impl Source for Zygotes {
         let events = zygote.exited(status, &|pid| admission(&round.pids, None, pid), round.now);
         self.report_events(index, took_orders, events, reports);
         self.zygotes.swap_remove(index);
+        if let Some(index) = self.areas.iter().position(|(owner, _)| *owner == pid) {
+            reports.push(Report::AreaLeft(self.areas.swap_remove(index).1));
+        }
         Some(Reaped::Other(ExitDetails::default()))
     }
 

@@ -17,8 +17,9 @@ use pyo3::exceptions::PyImportError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use arctos_worker::wsgi::{ApplicationSource, RequestTimeout};
+use arctos_worker::wsgi::{ApplicationSource, RequestTimeout, series};
 
+use crate::metrics::names;
 use crate::process::{parent, reexec};
 use crate::server;
 use crate::system::environment::Environment;
@@ -44,6 +45,15 @@ mod arctos {
 
     #[pymodule_export]
     use super::serve::{option_names, serve_supervised};
+    /// Whether the server has a metric with this name.
+    #[pyfunction]
+    #[pyo3(name = "_is_of_server")]
+    fn is_of_server(name: &str) -> bool {
+        names::is_of_server(name)
+    }
+
+    #[pymodule_export]
+    use arctos_worker::wsgi::series::{Counter, Distribution, Gauge, counter, distribution, gauge};
 
     /// Runs the `arctos` command line on `sys.argv` and returns its exit code.
     #[pyfunction]
@@ -69,6 +79,7 @@ mod arctos {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         refuse_subinterpreters()?;
+        series::add_methods(module.py())?;
         module.add("RequestTimeout", module.py().get_type::<RequestTimeout>())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }

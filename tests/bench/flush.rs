@@ -54,6 +54,7 @@ fn main() {
                 [(slot, Gauge::ConnOpen, 12.0), (slot, Gauge::WorkerRss, 31_457_280.0)]
             })
             .collect(),
+        has_applications: true,
     };
     let agent = UdpSocket::bind("127.0.0.1:0").unwrap();
     agent.set_nonblocking(true).unwrap();

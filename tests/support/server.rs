@@ -69,6 +69,7 @@ impl Server {
                 access_log: None,
                 supervisor: Arc::new(SupervisorProcess::this()),
                 tls: None,
+                series: None,
                 ticker: None,
             };
             worker::run(init, &mut application())

@@ -66,6 +66,7 @@ pub(crate) fn run(role: &str) {
     own.add(scoreboard.as_fd());
     let setup = ChildSetup { signals: &signals, identity: &identity, title, own };
     let init = ZygoteInit {
+        series: None,
         request_keys: None,
         connection_tables: &[],
         generation: GENERATION,

@@ -39,6 +39,7 @@ use crate::shared::identity::{Generation, SlotId};
 use crate::shared::log::Log;
 use crate::shared::request_key::RequestKeys;
 use crate::shared::scoreboard::{Header, WorkerEntry};
+use crate::shared::series::Area;
 use crate::shared::socket_name::SocketName;
 use crate::ticker::Ticker;
 use crate::tls::TlsConfig;
@@ -69,6 +70,8 @@ pub struct WorkerInit {
     pub group: Option<GroupMembership>,
     /// The keys under which requests are in quarantine, as the supervisor makes them; `None` without `--quarantine`.
     pub request_keys: Option<RequestKeys>,
+    /// Where the application counts its own metrics; `None` for nowhere.
+    pub series: Option<Area>,
     /// Work of the surrounding process that the loop does between two turns.
     pub ticker: Option<Box<dyn Ticker>>,
 }
@@ -226,6 +229,7 @@ pub(crate) mod stage {
             tls: None,
             group: None,
             request_keys: None,
+            series: None,
             ticker: None,
         };
         (init, doorbell)

@@ -44,6 +44,7 @@ fn small() -> (Totals, Gauges) {
             (SlotId(0), Gauge::WorkerRss, 123_456_789_012.0),
             (SlotId(1), Gauge::ConnOpen, 0.0),
         ],
+        has_applications: true,
     };
     (totals, gauges)
 }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use arctos_worker::process::fork_guard;
 use arctos_worker::shared::log::Log;
+use arctos_worker::shared::series::attachment;
 use arctos_worker::worker_init::{
     CONTROL_BOOT_FAILED, WorkerExit, WorkerInit, receive_stacks_pipe,
 };
@@ -101,6 +102,7 @@ fn run_worker(
     // This comes before the interpreter learns of the fork, because what it calls then is foreign code, too.
     let _guarded = fork_guard::begin();
     init.guard();
+    attachment::attach(init.series);
     catch_panic(&log, "worker.panicked", || {
         let prepared = prepare(launch, setup, &[], mask);
         let exit = match prepared {

@@ -22,6 +22,7 @@ use arctos_worker::shared::identity::Generation;
 use arctos_worker::shared::log::Log;
 use arctos_worker::shared::request_key::RequestKeys;
 use arctos_worker::shared::scoreboard::Scoreboard;
+use arctos_worker::shared::series::{Area, attachment};
 use arctos_worker::tls::TlsConfig;
 use arctos_worker::worker_init::{
     BootFailure, GroupMembership, Listener, WorkerExit, WorkerInit, receive_stacks_pipe,
@@ -56,6 +57,8 @@ pub struct ZygoteInit<'a> {
     pub log: &'a Log,
     /// The scoreboard that holds their entries.
     pub scoreboard: &'a Scoreboard,
+    /// Where the application counts its own metrics while it is loaded; `None` for nowhere.
+    pub series: Option<Area>,
     /// The tables of the connections that groups of workers share.
     pub connection_tables: &'a [ConnectionTable],
     /// The keys under which requests are in quarantine; `None` without `--quarantine`.
@@ -79,6 +82,7 @@ pub(super) fn run(
     let _guarded = fork_guard::begin();
     fork_guard::guard(socket.as_fd());
     init.supervisor.as_fd().map(fork_guard::guard);
+    attachment::attach(init.series);
     let mut own = vec![0, 1, 2, socket.as_raw_fd()];
     own.extend(init.log.as_fd().iter().map(AsRawFd::as_raw_fd));
     let loaded = match prepared {
@@ -191,8 +195,10 @@ fn run_worker(
         tls: tls.map(TlsConfig::for_child),
         group,
         request_keys: init.request_keys.cloned(),
+        series: scoreboard.area(Scoreboard::worker_area(slot, request.side)),
         ticker: None,
     };
+    attachment::attach(init.series);
     let _ = prctl::set_name(&worker_title(name, slot)); // The name in ps(1) is only cosmetic.
     catch_panic(&log, "worker.panicked", || preloaded.work(init).code())
 }

@@ -7,5 +7,6 @@ pub mod log;
 pub mod path_info;
 pub mod request_key;
 pub mod scoreboard;
+pub mod series;
 mod shared_memory;
 pub mod socket_name;

@@ -12,13 +12,15 @@ use std::ptr::NonNull;
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous};
 use nix::unistd::ftruncate;
 
 use crate::shared::connection_table::header::TableHeader;
 use crate::shared::connection_table::record::Record;
 use crate::shared::scoreboard::entry::WorkerEntry;
 use crate::shared::scoreboard::header::Header;
+use crate::shared::series::layout::{AreaHeader, RowBlock, TextChunk};
+use crate::shared::series::values::ValueHistogram;
 
 /// Marks types that may lie in memory that other processes write.
 ///
@@ -35,6 +37,14 @@ unsafe impl Shared for WorkerEntry {}
 unsafe impl Shared for TableHeader {}
 // SAFETY: `Record` is made of atomics only: its place is one, too.
 unsafe impl Shared for Record {}
+// SAFETY: `AreaHeader` is made of atomics only.
+unsafe impl Shared for AreaHeader {}
+// SAFETY: `RowBlock` is made of atomics only, all the way down.
+unsafe impl Shared for RowBlock {}
+// SAFETY: `TextChunk` is made of atomics only.
+unsafe impl Shared for TextChunk {}
+// SAFETY: `ValueHistogram` is made of atomics only.
+unsafe impl Shared for ValueHistogram {}
 
 /// Whether a page boundary satisfies the alignment, and consecutive values stay aligned.
 const fn is_laid_out<T>() -> bool {
@@ -42,6 +52,8 @@ const fn is_laid_out<T>() -> bool {
 }
 const _: () = assert!(is_laid_out::<Header>() && is_laid_out::<WorkerEntry>());
 const _: () = assert!(is_laid_out::<TableHeader>() && is_laid_out::<Record>());
+const _: () = assert!(is_laid_out::<AreaHeader>() && is_laid_out::<RowBlock>());
+const _: () = assert!(is_laid_out::<TextChunk>() && is_laid_out::<ValueHistogram>());
 
 const ACCESS: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
 
@@ -70,12 +82,27 @@ impl Mapping {
         Ok((Self { start: start.cast(), bytes }, file))
     }
 
-    /// Maps memory without a file, for this process and those that it forks later.
+    /// Maps memory without a file, for this process and those that it forks later. Pages that nobody wrote to count
+    /// against no limit (MAP_NORESERVE).
     pub(super) fn anonymous(bytes: usize) -> io::Result<Self> {
         let length = NonZeroUsize::new(bytes).ok_or_else(invalid)?;
+        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_NORESERVE;
         // SAFETY: the kernel chooses the address, so no memory in use is replaced.
-        let start = unsafe { mmap_anonymous(None, length, ACCESS, MapFlags::MAP_SHARED) }?;
+        let start = unsafe { mmap_anonymous(None, length, ACCESS, flags) }?;
         Ok(Self { start: start.cast(), bytes })
+    }
+
+    /// Zeroes `bytes` bytes from `offset` on, both in whole pages, and gives their memory back (MADV_REMOVE of
+    /// madvise(2)).
+    pub(super) fn clear(&self, offset: usize, bytes: usize) -> io::Result<()> {
+        let is_within = offset.checked_add(bytes).is_some_and(|end| end <= self.bytes);
+        if !is_within {
+            return Err(invalid());
+        }
+        // SAFETY: `offset` lies within the mapping, which is one allocation of `bytes` bytes.
+        let place = unsafe { self.start.add(offset) }.cast();
+        // SAFETY: the pages lie within the mapping, and zeroes are a value of every `Shared` type.
+        Ok(unsafe { madvise(place, bytes, MmapAdvise::MADV_REMOVE) }?)
     }
 
     /// The value at `offset`; `None` if it does not fit there or is not aligned.

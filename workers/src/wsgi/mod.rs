@@ -21,6 +21,7 @@
 //! | `interrupt`, `timeout` | the exception of a request that takes too long, and its request for more time |
 //! | `failure`, `traceback` | failures of the application, and how the log shows them |
 //! | `traceback_page` | the page with the traceback of a failed request (`--debug`) |
+//! | `series` | the application's own metrics |
 //! | `variables` | the variables of the environ that the access log has asked for |
 //! | `unreadable` | directories that a failed boot cannot read |
 //! | `stacks` | the stack dump of all threads on SIGUSR2 |
@@ -46,6 +47,7 @@ mod interrupt;
 mod names;
 mod reply;
 mod request_id;
+pub mod series;
 mod stacks;
 mod start_response;
 mod stop;

@@ -1,9 +1,9 @@
 //! The rows about metrics.
 
-use super::super::DefaultValue::{Switch, Time, Word};
+use super::super::DefaultValue::{Count, Switch, Time, Word};
 use super::super::{OptionSpec, Setting as S, Topic as T};
 use super::row;
-use crate::metrics::statsd;
+use crate::metrics::{series, statsd};
 
 /// The rows, in the order of the help.
 pub(super) const ROWS: &[OptionSpec] = &[
@@ -66,4 +66,13 @@ pub(super) const ROWS: &[OptionSpec] = &[
          those that `/metrics` shows.",
     )
     .derived("ZONE", "the `zone:` of `--dogstatsd-tags`"),
+    row(
+        S::MetricsSeries,
+        T::Metrics,
+        "metrics-series",
+        "Maximum number of series of the application's own metrics; a metric with tags has \
+         one for each combination of their values. Further ones count together, in a \
+         series whose tags are `other`.",
+    )
+    .once("N", Count(series::DEFAULT_LIMIT as u64)),
 ];

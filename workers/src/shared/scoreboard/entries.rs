@@ -5,11 +5,13 @@
 //! scoreboard of its own, because its version may have another layout; it gets the totals by name.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::shared::identity::SlotId;
 use crate::shared::scoreboard::entry::WorkerEntry;
 use crate::shared::scoreboard::header::Header;
+use crate::shared::series::{Area, Capacity, SeriesMemory};
 use crate::shared::shared_memory::Mapping;
 
 /// The whole mapping: a [`Header`] and two [`WorkerEntry`]s per slot. It is never unmapped.
@@ -17,7 +19,11 @@ pub struct Scoreboard {
     mapping: Mapping,
     file: OwnedFd,
     slot_count: u16,
+    series: Option<SeriesMemory>,
 }
+
+/// How many zygotes can count something at the same time. Two of them live during a reload.
+const ZYGOTE_AREAS: u32 = 4;
 
 /// One of the two entries of a slot: a replacement boots in one while its predecessor drains in the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +54,40 @@ impl Scoreboard {
     pub fn create(slots: u16) -> io::Result<Self> {
         let bytes = HEADER_BYTES + 2 * usize::from(slots) * ENTRY_BYTES;
         let (mapping, file) = Mapping::create(c"arctos-scoreboard", bytes)?;
-        Ok(Self { mapping, file, slot_count: slots })
+        Ok(Self { mapping, file, slot_count: slots, series: None })
+    }
+
+    /// Adds memory for the application's own metrics: an area for each entry and some for zygotes, each with `series`
+    /// series.
+    ///
+    /// Errors: the kernel gives no address space. The scoreboard stays as it is.
+    pub fn add_series(&mut self, series: u32) -> io::Result<()> {
+        let areas = 2 * u32::from(self.slot_count) + ZYGOTE_AREAS;
+        self.series = Some(SeriesMemory::create(areas, Capacity::for_series(series))?);
+        Ok(())
+    }
+
+    /// The memory of the application's own metrics, and who has each of its areas; `None` if there is none.
+    pub fn series(&self) -> Option<(SeriesMemory, impl Iterator<Item = Option<SlotId>> + use<>)> {
+        let of_slots = (0..self.slot_count).flat_map(|slot| [Some(SlotId(slot)); 2]);
+        let of_zygotes = std::iter::repeat_n(None, ZYGOTE_AREAS as usize);
+        self.series.map(|memory| (memory, of_slots.chain(of_zygotes)))
+    }
+
+    /// The index of the area of a worker.
+    pub fn worker_area(slot: SlotId, side: Side) -> u32 {
+        2 * u32::from(slot.0) + side as u32
+    }
+
+    /// The indices of the areas of zygotes.
+    pub fn zygote_areas(&self) -> Range<u32> {
+        let first = 2 * u32::from(self.slot_count);
+        first..first + ZYGOTE_AREAS
+    }
+
+    /// An area, for the process that gets it.
+    pub fn area(&self, index: u32) -> Option<Area> {
+        self.series?.area(index)
     }
 
     /// The part that all workers share.

@@ -1,0 +1,79 @@
+//! The area in which this process counts.
+//!
+//! | process | area |
+//! |---|---|
+//! | a worker | that of its entry, from the fork on |
+//! | a zygote | one of its own, for what the application counts while it is imported |
+//! | a child of the application | that of its worker, as long as the worker has it |
+//! | an embedded server | that of its only entry, as long as it serves |
+//! | any other | one that nobody reads ([`take_local`]), until a server of this process does |
+//!
+//! A metric keeps the rows that it has found. It compares [`number`] first, which changes whenever the process gets
+//! another area.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::DEFAULT_LIMIT;
+use super::area::{Area, Capacity, SeriesMemory};
+
+/// An area that this process has got.
+#[derive(Clone, Copy)]
+pub struct Attachment {
+    /// The number of this attachment in this process; never 0.
+    pub number: u32,
+    /// The area.
+    pub area: Area,
+    /// The epoch of the area at that moment.
+    pub epoch: u32,
+}
+
+/// What this process counts in. Nobody holds the lock during a fork: the thread that does holds the interpreter's.
+struct Current {
+    attachment: Option<Attachment>,
+    /// The memory that this process has created for itself, and nobody has taken.
+    local: Option<SeriesMemory>,
+}
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+static CURRENT: Mutex<Current> = Mutex::new(Current { attachment: None, local: None });
+
+/// From now on, this process counts in `area`; with `None`, in one that nobody reads.
+pub fn attach(area: Option<Area>) {
+    lock().attach(area);
+}
+
+/// How often this process has got another area; 0 before the first time.
+#[inline]
+pub fn number() -> u32 {
+    NUMBER.load(Ordering::Acquire)
+}
+
+/// The area of this process, which creates one if it has none; `None` if it cannot.
+pub fn current() -> Option<Attachment> {
+    let mut current = lock();
+    if current.attachment.is_none() {
+        let memory = SeriesMemory::create(1, Capacity::for_series(DEFAULT_LIMIT)).ok()?;
+        current.local = Some(memory);
+        current.attach(memory.area(0));
+    }
+    current.attachment
+}
+
+/// The memory in which this process has counted without a server, for the server that begins: it has one area, and the
+/// process may go on to count there. `None` if there is none, or it was taken already.
+pub fn take_local() -> Option<SeriesMemory> {
+    lock().local.take()
+}
+
+fn lock() -> MutexGuard<'static, Current> {
+    CURRENT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Current {
+    fn attach(&mut self, area: Option<Area>) {
+        let number = NUMBER.load(Ordering::Relaxed) + 1;
+        self.attachment = area.map(|area| Attachment { number, area, epoch: area.epoch() });
+        NUMBER.store(number, Ordering::Release);
+    }
+}

@@ -1,0 +1,183 @@
+//! The description of a series: what a row is about, as bytes in shared memory.
+//!
+//! | bytes | meaning |
+//! |---|---|
+//! | 1 | the kind |
+//! | 1 | how the values of several processes make one |
+//! | 1 | how its name becomes that of a metric |
+//! | 2 + n, any number of times | length in bytes, little-endian, and text: the family, the sample, then names and values of tags in turn |
+//!
+//! A [`Kind::Help`] row has the help text in place of the tags, and no value. It stands before the first series of its
+//! family.
+
+/// The longest description in bytes.
+pub const MAX_BYTES: usize = 2048;
+
+/// What a series is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Kind {
+    /// Only increases.
+    Counter = 1,
+    /// Has a value at any time.
+    Gauge = 2,
+    /// Many values, of which the distribution counts.
+    Distribution = 3,
+    /// A part of a Prometheus histogram: its name ends in `_bucket`, `_count` or `_sum`.
+    HistogramPart = 4,
+    /// A part of a Prometheus summary: its name ends in `_count` or `_sum`.
+    SummaryPart = 5,
+    /// The meaning of a family, for people.
+    Help = 6,
+}
+
+/// How the values of several processes make the value of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Aggregation {
+    /// They are added. The only one for what is no gauge.
+    Sum = 1,
+    /// The highest one.
+    Max = 2,
+    /// The lowest one.
+    Min = 3,
+    /// The one that was set last.
+    Last = 4,
+    /// Each is a value of its own.
+    Each = 5,
+}
+
+impl Kind {
+    const ALL: [Self; 6] = [
+        Self::Counter,
+        Self::Gauge,
+        Self::Distribution,
+        Self::HistogramPart,
+        Self::SummaryPart,
+        Self::Help,
+    ];
+}
+
+impl Aggregation {
+    const ALL: [Self; 5] = [Self::Sum, Self::Max, Self::Min, Self::Last, Self::Each];
+}
+
+/// How the name of a metric is made from that of the family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Naming {
+    /// As the server's own: with the prefix, and in Prometheus with underscores and the suffix of its kind.
+    Prefixed = 1,
+    /// In Prometheus exactly as given, because a library for Prometheus has made it.
+    Verbatim = 2,
+}
+
+/// The description of a series, read or about to be written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Description {
+    /// What the series is.
+    pub kind: Kind,
+    /// How its values make one.
+    pub aggregation: Aggregation,
+    /// How its name is made.
+    pub naming: Naming,
+    /// The name of the metric, as the application gave it.
+    pub family: String,
+    /// The name of this value in Prometheus if it is not the family's, as `latency_bucket`; otherwise empty.
+    pub sample: String,
+    /// Names and values of tags in the order of their definition; for [`Kind::Help`], one pair of nothing and the text.
+    pub tags: Vec<(String, String)>,
+}
+
+impl Description {
+    /// The bytes; `None` if there are too many.
+    pub fn encode(&self) -> Option<Vec<u8>> {
+        let mut bytes = vec![self.kind as u8, self.aggregation as u8, self.naming as u8];
+        let tags = self.tags.iter().flat_map(|(name, value)| [name, value]);
+        for text in [&self.family, &self.sample].into_iter().chain(tags) {
+            let length = u16::try_from(text.len()).ok()?;
+            bytes.extend_from_slice(&length.to_le_bytes());
+            bytes.extend_from_slice(text.as_bytes());
+        }
+        (bytes.len() <= MAX_BYTES).then_some(bytes)
+    }
+
+    /// Reads a description; `None` if the bytes are none.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&[kind, aggregation, naming], mut rest) = bytes.split_first_chunk()?;
+        let kind = Kind::ALL.into_iter().find(|&known| known as u8 == kind)?;
+        let aggregation = Aggregation::ALL.into_iter().find(|&known| known as u8 == aggregation)?;
+        let naming = [Naming::Prefixed, Naming::Verbatim]
+            .into_iter()
+            .find(|&known| known as u8 == naming)?;
+        let family = take_text(&mut rest)?;
+        let sample = take_text(&mut rest)?;
+        let mut tags = Vec::new();
+        while !rest.is_empty() {
+            tags.push((take_text(&mut rest)?, take_text(&mut rest)?));
+        }
+        Some(Self { kind, aggregation, naming, family, sample, tags })
+    }
+}
+
+fn take_text(rest: &mut &[u8]) -> Option<String> {
+    let (length, after) = rest.split_first_chunk()?;
+    let (text, after) = after.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+    *rest = after;
+    String::from_utf8(text.to_vec()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn orders() -> Description {
+        Description {
+            kind: Kind::Counter,
+            aggregation: Aggregation::Sum,
+            naming: Naming::Prefixed,
+            family: "orders.placed".into(),
+            sample: String::new(),
+            tags: vec![("channel".into(), "web".into()), ("city".into(), "Zürich".into())],
+        }
+    }
+
+    #[test]
+    fn a_description_is_read_as_it_was_written() {
+        let bytes = orders().encode().unwrap();
+        assert_eq!(Description::decode(&bytes), Some(orders()));
+    }
+
+    #[test]
+    fn a_cut_or_unknown_description_is_none() {
+        let bytes = orders().encode().unwrap();
+        let readable = (0..bytes.len()).filter(|&end| Description::decode(&bytes[..end]).is_some());
+        // Tags that are missing altogether leave a description.
+        assert_eq!(readable.collect::<Vec<_>>(), [3 + 15 + 2, 3 + 15 + 2 + 9 + 5]);
+        for (place, byte) in [(0, 0), (0, 9), (1, 0), (1, 6), (2, 0), (5, 0xff)] {
+            let mut other = bytes.clone();
+            other[place] = byte;
+            assert_eq!(Description::decode(&other), None, "{place}");
+        }
+    }
+
+    #[test]
+    fn a_description_that_is_too_long_is_not_written() {
+        for length in [MAX_BYTES, 1 << 17] {
+            let tags = vec![("id".into(), "x".repeat(length))];
+            assert_eq!(Description { tags, ..orders() }.encode(), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_description_or_none(bytes in vec(any::<u8>(), 0..200)) {
+            if let Some(read) = Description::decode(&bytes) {
+                prop_assert_eq!(read.encode(), Some(bytes));
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! A floating-point number in shared memory, with any number of writers.
+
+use super::atomics::{AtomicU64, Ordering};
+
+/// Shape: the bits of an `f64`, so that zeroed memory holds 0.
+#[repr(transparent)]
+pub struct SharedNumber(AtomicU64);
+
+impl SharedNumber {
+    /// The number.
+    #[inline]
+    pub fn get(&self) -> f64 {
+        f64::from_bits(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Replaces the number.
+    #[inline]
+    pub fn set(&self, number: f64) {
+        self.0.store(number.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Adds `amount`. Nothing that another thread or process adds meanwhile is lost.
+    #[inline]
+    pub fn add(&self, amount: f64) {
+        let mut seen = self.0.load(Ordering::Relaxed);
+        loop {
+            let sum = (f64::from_bits(seen) + amount).to_bits();
+            match self.0.compare_exchange_weak(seen, sum, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
+    }
+}

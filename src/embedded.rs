@@ -18,6 +18,7 @@ use arctos_worker::settings::Settings;
 use arctos_worker::shared::fd;
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::{Level, Log, LogFormat};
+use arctos_worker::shared::samples::SampleArea;
 use arctos_worker::shared::scoreboard::ServerState;
 use arctos_worker::shared::scoreboard::{Scoreboard, Side, WorkerEntry};
 use arctos_worker::shared::series::attachment;
@@ -97,6 +98,7 @@ pub fn serve<A: Application>(plan: Plan, app: &mut A) -> io::Result<()> {
         generation,
         entry,
         header,
+        samples: SampleArea::detached(),
         control_fd: control.into(),
         supervisor: Arc::new(SupervisorProcess::this()),
         doorbell,

@@ -210,6 +210,7 @@ impl Monitor<'_> {
             generation,
             entry,
             header: self.server.scoreboard.header(),
+            samples: self.server.scoreboard.samples(slot, side).ok_or(SpawnError::Scoreboard)?,
             control_fd,
             supervisor: Arc::clone(&self.server.process),
             doorbell,

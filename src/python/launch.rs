@@ -214,6 +214,7 @@ impl Preloaded for LoadedZygote<'_> {
 fn serve(init: WorkerInit, booted: Result<Bridge, BootFailure>) -> WorkerExit {
     match booted {
         Ok(mut bridge) => {
+            wsgi::install_stack_sampler(init.entry, init.samples, &init.log);
             let exit = worker::run(init, &mut bridge);
             bridge.shutdown();
             exit

@@ -13,6 +13,7 @@ use arctos_worker::process::supervisor_process::SupervisorProcess;
 use arctos_worker::settings::Settings;
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::Log;
+use arctos_worker::shared::samples::SampleArea;
 use arctos_worker::shared::scoreboard::{Command, Scoreboard, Side, WorkerEntry};
 use arctos_worker::shared::socket_name::SocketName;
 use arctos_worker::worker::{self, CONTROL_READY, Listener, Owner, WorkerExit, WorkerInit};
@@ -57,6 +58,7 @@ impl Server {
                 generation: Generation(1),
                 entry,
                 header,
+                samples: SampleArea::detached(),
                 control_fd: OwnedFd::from(workers_end),
                 doorbell: workers_doorbell,
                 listeners: vec![Listener {

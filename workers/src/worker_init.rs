@@ -38,6 +38,7 @@ use crate::shared::fd::{self, Message};
 use crate::shared::identity::{Generation, SlotId};
 use crate::shared::log::Log;
 use crate::shared::request_key::RequestKeys;
+use crate::shared::samples::SampleArea;
 use crate::shared::scoreboard::{Header, WorkerEntry};
 use crate::shared::series::Area;
 use crate::shared::socket_name::SocketName;
@@ -51,6 +52,8 @@ pub struct WorkerInit {
     pub generation: Generation,
     pub entry: &'static WorkerEntry,
     pub header: &'static Header,
+    /// Where the worker writes samples of its stack while a profile runs.
+    pub samples: &'static SampleArea,
     /// The control socket: one end of a socketpair(2), non-blocking. At end of file, the supervisor is gone or
     /// has given this worker up. The worker sends [`CONTROL_READY`] when it can serve, or
     /// [`CONTROL_BOOT_FAILED`] and a report before it exits.
@@ -219,6 +222,7 @@ pub(crate) mod stage {
             generation: Generation(1),
             entry: WorkerEntry::detached(),
             header: Scoreboard::create(1).unwrap().header(),
+            samples: SampleArea::detached(),
             control_fd,
             supervisor: Arc::new(SupervisorProcess::this()),
             doorbell: doorbell.as_fd().try_clone_to_owned().unwrap(),

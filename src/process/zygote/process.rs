@@ -155,10 +155,9 @@ fn run_worker(
 ) -> i32 {
     let ZygoteInit { generation, name, settings, tls, log, scoreboard, supervisor, .. } = *init;
     let slot = request.slot;
-    // Neither can be missing: the supervisor has looked up the entry, and `receive` has counted the descriptors.
-    let Some(entry) = scoreboard.entry(slot, request.side) else {
-        return WorkerExit::Internal.code();
-    };
+    // None can be missing: the supervisor has looked up the entry, and `receive` has counted the descriptors.
+    let place = scoreboard.entry(slot, request.side).zip(scoreboard.samples(slot, request.side));
+    let Some((entry, samples)) = place else { return WorkerExit::Internal.code() };
     let mut next = || descriptors.next();
     let (Some(control_fd), Some(doorbell)) = (next(), next()) else {
         return WorkerExit::Internal.code();
@@ -185,6 +184,7 @@ fn run_worker(
         generation,
         entry,
         header: scoreboard.header(),
+        samples,
         control_fd,
         supervisor: Arc::clone(supervisor),
         doorbell,

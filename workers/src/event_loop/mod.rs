@@ -291,8 +291,13 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let now = self.context.clock.now();
         let sleep = self.time_to_sleep(now);
         self.clients.stalls.sleep(now, sleep);
-        let poller = &mut self.poller;
-        let count = self.app.unlocked(|| poller.wait(Some(sleep)))?;
+        let (poller, entry) = (&mut self.poller, self.context.entry);
+        let count = self.app.unlocked(|| {
+            entry.set_asleep(true);
+            let count = poller.wait(Some(sleep));
+            entry.set_asleep(false);
+            count
+        })?;
         self.context.entry.tick();
         if count == 0 {
             self.run_signal_handlers();

@@ -3,4 +3,5 @@ pub mod fork_guard;
 pub mod hard_end;
 pub mod passed_connection;
 pub mod signals;
+pub mod stack_sampler;
 pub mod supervisor_process;

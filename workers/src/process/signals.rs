@@ -67,6 +67,11 @@ pub fn connection_signal() -> libc::c_int {
     interrupt_signal() + 1
 }
 
+/// The signal that asks a worker for a sample of its stack ([`crate::process::stack_sampler`]).
+pub fn sample_signal() -> libc::c_int {
+    interrupt_signal() + 2
+}
+
 /// Sends [`interrupt_signal`] to the main thread of a worker, which runs its requests.
 ///
 /// Errors: ESRCH if there is no such process.
@@ -90,9 +95,10 @@ pub fn stand_by() -> nix::Result<()> {
     for signal in IGNORED {
         set(signal, SigHandler::SigIgn)?;
     }
-    // Until an interpreter takes over the one, and `passed_connection` the other.
+    // Until an interpreter takes over the first, `passed_connection` the second, and `stack_sampler` the third.
     set_real_time(interrupt_signal(), on_unused)?;
-    set_real_time(connection_signal(), on_unused)
+    set_real_time(connection_signal(), on_unused)?;
+    set_real_time(sample_signal(), on_unused)
 }
 
 /// Takes over the handlers in a worker that was forked with its application loaded, by a process that has called
@@ -189,8 +195,8 @@ pub(super) fn set_real_time(
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handler as *const () as usize;
     action.sa_flags = libc::SA_RESTART;
-    // SAFETY: the action is complete, and nobody asks for the former one; the handlers are as in `set`, or that of
-    // `passed_connection`, which is async-signal-safe as well.
+    // SAFETY: the action is complete, and nobody asks for the former one; the handlers are as in `set`, or those of
+    // `passed_connection` and `stack_sampler`, which are async-signal-safe as well.
     let result = unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) };
     Errno::result(result).map(drop)
 }

@@ -6,6 +6,7 @@ pub mod identity;
 pub mod log;
 pub mod path_info;
 pub mod request_key;
+pub mod samples;
 pub mod scoreboard;
 pub mod series;
 mod shared_memory;

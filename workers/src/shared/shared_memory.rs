@@ -7,16 +7,18 @@
 use std::ffi::CStr;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
+use std::ops::Range;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous};
 use nix::unistd::ftruncate;
 
 use crate::shared::connection_table::header::TableHeader;
 use crate::shared::connection_table::record::Record;
+use crate::shared::samples::SampleArea;
 use crate::shared::scoreboard::entry::WorkerEntry;
 use crate::shared::scoreboard::header::Header;
 use crate::shared::series::layout::{AreaHeader, RowBlock, TextChunk};
@@ -33,6 +35,8 @@ pub(super) unsafe trait Shared: Sync + 'static {}
 unsafe impl Shared for Header {}
 // SAFETY: `WorkerEntry` is made of atomics only, all the way down.
 unsafe impl Shared for WorkerEntry {}
+// SAFETY: `SampleArea` is made of atomics only, all the way down.
+unsafe impl Shared for SampleArea {}
 // SAFETY: `TableHeader` is made of atomics only.
 unsafe impl Shared for TableHeader {}
 // SAFETY: `Record` is made of atomics only: its place is one, too.
@@ -51,6 +55,7 @@ const fn is_laid_out<T>() -> bool {
     align_of::<T>() == 128 && size_of::<T>().is_multiple_of(128)
 }
 const _: () = assert!(is_laid_out::<Header>() && is_laid_out::<WorkerEntry>());
+const _: () = assert!(is_laid_out::<SampleArea>());
 const _: () = assert!(is_laid_out::<TableHeader>() && is_laid_out::<Record>());
 const _: () = assert!(is_laid_out::<AreaHeader>() && is_laid_out::<RowBlock>());
 const _: () = assert!(is_laid_out::<TextChunk>() && is_laid_out::<ValueHistogram>());
@@ -121,6 +126,20 @@ impl Mapping {
         // bytes are a `T`, and all access is atomic, as `Shared` promises.
         Some(unsafe { place.as_ref() })
     }
+}
+
+/// Gives pages of a memory file back to the kernel; they are zeros from then on. Only whole pages within the range are
+/// given back.
+pub(super) fn release(file: BorrowedFd<'_>, range: Range<usize>) -> io::Result<()> {
+    const PAGE: usize = 4096;
+    let (start, end) = (range.start.next_multiple_of(PAGE), range.end - range.end % PAGE);
+    if start >= end {
+        return Ok(());
+    }
+    let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    let offset = i64::try_from(start).map_err(|_| invalid())?;
+    let length = i64::try_from(end - start).map_err(|_| invalid())?;
+    Ok(fallocate(file, mode, offset, length)?)
 }
 
 fn invalid() -> io::Error {

@@ -81,6 +81,12 @@ pub(super) fn has_length(object: &Bound<'_, PyAny>) -> bool {
         || mapping.is_some_and(|methods| methods.mp_length.is_some())
 }
 
+/// Returns the address of the state that CPython keeps for this thread.
+pub(super) fn thread_state(_py: Python<'_>) -> usize {
+    // SAFETY: the thread is attached, so it has a state.
+    unsafe { ffi::PyThreadState_Get() }.expose_provenance()
+}
+
 /// Copies the thread's current context (contextvars).
 pub(super) fn copy_context(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: the thread is attached, as `py` shows.

@@ -25,6 +25,7 @@
 //! | `variables` | the variables of the environ that the access log has asked for |
 //! | `unreadable` | directories that a failed boot cannot read |
 //! | `stacks` | the stack dump of all threads on SIGUSR2 |
+//! | `profiling` | where the interpreter keeps the frames that profiles sample |
 //! | `caller`, `stop` | the program around a server without a supervisor, its signal handlers, its threads |
 //! | `ffi` | the only unsafe code in this directory |
 
@@ -45,6 +46,7 @@ mod hooks;
 mod input;
 mod interrupt;
 mod names;
+mod profiling;
 mod reply;
 mod request_id;
 pub mod series;
@@ -69,6 +71,7 @@ pub use app::ApplicationSource;
 pub use caller::Caller;
 pub use hooks::{GenerationArgument, WorkerArgument};
 pub use interrupt::RequestTimeout;
+pub use profiling::install_stack_sampler;
 pub use reply::{ReplyBody, ReplyChunk};
 pub use stop::Stop;
 pub use timeout::Timeout;

@@ -1,4 +1,5 @@
-//! The scoreboard as a whole: a header and two entries per slot, in shared memory.
+//! The scoreboard as a whole: a header, two entries per slot, and behind them the areas for the samples of profiles, in
+//! shared memory. The kernel gives a page only to what is written, so areas that no profile uses take no memory.
 //!
 //! Every value is an atomic with a single writer, so all of this is safe Rust. The supervisor creates the scoreboard
 //! before its first fork, and every process that it forks sees the same pages. The successor in an upgrade has a
@@ -9,12 +10,13 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::shared::identity::SlotId;
+use crate::shared::samples::SampleArea;
 use crate::shared::scoreboard::entry::WorkerEntry;
 use crate::shared::scoreboard::header::Header;
 use crate::shared::series::{Area, Capacity, SeriesMemory};
-use crate::shared::shared_memory::Mapping;
+use crate::shared::shared_memory::{self, Mapping};
 
-/// The whole mapping: a [`Header`] and two [`WorkerEntry`]s per slot. It is never unmapped.
+/// The whole mapping: a [`Header`], two [`WorkerEntry`]s and two [`SampleArea`]s per slot. It is never unmapped.
 pub struct Scoreboard {
     mapping: Mapping,
     file: OwnedFd,
@@ -48,11 +50,12 @@ impl Side {
 
 const HEADER_BYTES: usize = size_of::<Header>();
 const ENTRY_BYTES: usize = size_of::<WorkerEntry>();
+const AREA_BYTES: usize = size_of::<SampleArea>();
 
 impl Scoreboard {
     /// Maps a new, zeroed scoreboard for up to `slots` slots: a memory file whose size is sealed (memfd_create(2)).
     pub fn create(slots: u16) -> io::Result<Self> {
-        let bytes = HEADER_BYTES + 2 * usize::from(slots) * ENTRY_BYTES;
+        let bytes = HEADER_BYTES + 2 * usize::from(slots) * (ENTRY_BYTES + AREA_BYTES);
         let (mapping, file) = Mapping::create(c"arctos-scoreboard", bytes)?;
         Ok(Self { mapping, file, slot_count: slots, series: None })
     }
@@ -102,6 +105,32 @@ impl Scoreboard {
         }
         let index = 2 * usize::from(slot.0) + side as usize;
         self.mapping.at(HEADER_BYTES + index * ENTRY_BYTES)
+    }
+
+    /// The samples of the worker with an entry; `None` beyond the last slot.
+    pub fn samples(&self, slot: SlotId, side: Side) -> Option<&'static SampleArea> {
+        if slot.0 >= self.slot_count {
+            return None;
+        }
+        self.mapping.at(self.samples_offset(slot, side))
+    }
+
+    /// Gives the memory of samples that were read back to the kernel. No profile may be running.
+    pub fn release_samples(&self, slot: SlotId, side: Side) -> io::Result<()> {
+        if slot.0 >= self.slot_count {
+            return Ok(());
+        }
+        let start = self.samples_offset(slot, side);
+        shared_memory::release(
+            self.file.as_fd(),
+            start + SampleArea::RING_OFFSET..start + AREA_BYTES,
+        )
+    }
+
+    fn samples_offset(&self, slot: SlotId, side: Side) -> usize {
+        let entries_end = HEADER_BYTES + 2 * usize::from(self.slot_count) * ENTRY_BYTES;
+        let index = 2 * usize::from(slot.0) + side as usize;
+        entries_end + index * AREA_BYTES
     }
 
     /// The maximum number of slots.
@@ -173,6 +202,32 @@ mod tests {
     }
 
     #[test]
+    fn each_entry_has_an_area_for_samples_that_takes_no_memory_until_it_is_used() {
+        let scoreboard = Scoreboard::create(500).unwrap();
+        let mut areas = HashSet::new();
+        for slot in 0..500 {
+            for side in Side::BOTH {
+                let area = scoreboard.samples(SlotId(slot), side).unwrap();
+                assert!(areas.insert(std::ptr::from_ref(area)));
+            }
+        }
+        assert!(scoreboard.samples(SlotId(500), Side::A).is_none());
+        let used_bytes = || nix::sys::stat::fstat(scoreboard.as_fd()).unwrap().st_blocks * 512;
+        assert_eq!(used_bytes(), 0);
+        let last = scoreboard.samples(SlotId(499), Side::B).unwrap();
+        last.begin(1);
+        assert_eq!(last.session(), Some(1));
+        assert!(used_bytes() <= 16 * 1024, "{}", used_bytes());
+        let mut draft = last.draft();
+        draft.bytes(&[7; 100_000]);
+        assert!(draft.finish());
+        assert!(used_bytes() > 100_000, "{}", used_bytes());
+        scoreboard.release_samples(SlotId(499), Side::B).unwrap();
+        assert!(used_bytes() <= 16 * 1024, "{}", used_bytes());
+        assert_eq!(last.session(), Some(1), "only the ring is given back");
+    }
+
+    #[test]
     fn entries_outlive_the_scoreboard() {
         let scoreboard = Scoreboard::create(1).unwrap();
         let entry = scoreboard.entry(SlotId(0), Side::A).unwrap();
@@ -197,7 +252,7 @@ mod tests {
         scoreboard.header().set_generation(Generation(0x0102_0304));
         let path = format!("/proc/self/fd/{}", scoreboard.as_fd().as_raw_fd());
         let bytes = std::fs::read(path).unwrap();
-        assert_eq!(bytes.len(), HEADER_BYTES + 2 * ENTRY_BYTES);
+        assert_eq!(bytes.len(), HEADER_BYTES + 2 * (ENTRY_BYTES + AREA_BYTES));
         assert_eq!(bytes[4..8], 0x0102_0304u32.to_ne_bytes());
     }
 }

@@ -80,8 +80,7 @@ struct Control {
 struct State {
     pid: AtomicU32,
     ready: AtomicU32,
-    /// The number of steps of the loop.
-    ticks: AtomicU64,
+    progress: LoopProgress,
     /// When the running call of the application began.
     call_start: Moment,
     /// The request of that call.
@@ -99,6 +98,15 @@ struct State {
     released: AtomicU64,
     /// The key of the last request whose line was cut; 0 if it has none.
     long_request: AtomicU64,
+}
+
+/// What the loop is doing.
+#[repr(C)]
+struct LoopProgress {
+    /// The number of its steps.
+    ticks: AtomicU64,
+    /// Whether it sleeps until something arrives.
+    asleep: AtomicU32,
 }
 
 /// The request of the running call.
@@ -123,7 +131,7 @@ impl WorkerEntry {
             state: State {
                 pid: AtomicU32::new(0),
                 ready: AtomicU32::new(0),
-                ticks: AtomicU64::new(0),
+                progress: LoopProgress { ticks: AtomicU64::new(0), asleep: AtomicU32::new(0) },
                 call_start: Moment::none(),
                 request: RequestState { start: Moment::none(), connection: AtomicU32::new(0) },
                 exit_start: Moment::none(),
@@ -158,7 +166,8 @@ impl WorkerEntry {
         self.control.wanted.set(None);
         self.control.died.store(self.unclosed(), Ordering::Relaxed);
         self.state.pid.store(0, Ordering::Relaxed);
-        self.state.ticks.store(0, Ordering::Relaxed);
+        self.state.progress.asleep.store(0, Ordering::Relaxed);
+        self.state.progress.ticks.store(0, Ordering::Relaxed);
         self.state.call_start.set(None);
         self.state.request.start.set(None);
         self.state.request.connection.store(0, Ordering::Relaxed);
@@ -195,6 +204,17 @@ impl WorkerEntry {
         self.state.ready.load(Ordering::Acquire) == 1
     }
 
+    /// The loop is about to sleep, or was woken. Called by the worker.
+    #[inline]
+    pub fn set_asleep(&self, is_asleep: bool) {
+        self.state.progress.asleep.store(u32::from(is_asleep), Ordering::Relaxed);
+    }
+
+    /// Whether the worker sleeps until something arrives.
+    pub fn is_asleep(&self) -> bool {
+        self.state.progress.asleep.load(Ordering::Relaxed) == 1
+    }
+
     /// Called by the supervisor, which then rings the doorbell.
     pub fn set_command(&self, command: Command) {
         self.control.command.store(command as u32, Ordering::Release);
@@ -211,12 +231,12 @@ impl WorkerEntry {
     /// each step.
     #[inline]
     pub fn tick(&self) {
-        bump(&self.state.ticks, 1);
+        bump(&self.state.progress.ticks, 1);
     }
 
     /// How often [`WorkerEntry::tick`] was called; 0 until the loop starts.
     pub fn ticks(&self) -> u64 {
-        self.state.ticks.load(Ordering::Relaxed)
+        self.state.progress.ticks.load(Ordering::Relaxed)
     }
 
     /// A request starts. Called by the worker, which is busy until [`WorkerEntry::end_call`]. `method` and `path`

@@ -31,5 +31,6 @@ pub mod config;
 pub mod supervisor;
 
 pub mod metrics;
+pub mod profile;
 
 pub mod system;

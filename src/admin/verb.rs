@@ -11,6 +11,7 @@
 //! | `/dump?slot=N` | POST | makes a worker write its stack to the log |
 //! | `/recycle?slot=N` | POST | replaces one worker, once its replacement is ready |
 //! | `/release`, `/release?number=N` | POST | ends all quarantines, or one |
+//! | `/profile?seconds=N`, `/profile?seconds=N&slot=N` | POST | samples all workers, or one; the response comes at the end |
 //!
 //! Only a client that may signal the server may change it: the owner, over the unix socket. A POST that arrives
 //! in another way is refused by `connection`.
@@ -21,6 +22,7 @@ use std::num::NonZeroU16;
 use arctos_worker::shared::identity::SlotId;
 
 use super::{AdminRequest, AdminResponse, Method};
+use crate::profile::MAX_SECONDS;
 use crate::supervisor::ServiceState;
 use crate::supervisor::slot::{SlotState, WorkerSlot};
 use crate::system::pid::Pid;
@@ -68,6 +70,13 @@ pub enum Verb {
         /// The number of the quarantine; `None` ends all.
         number: Option<NonZeroU16>,
     },
+    /// Samples the Python stacks of workers; the response comes at the end.
+    Profile {
+        /// How long.
+        seconds: u16,
+        /// The slot of the only worker to sample; `None` samples all.
+        slot: Option<SlotId>,
+    },
 }
 
 /// How a server stops.
@@ -85,8 +94,8 @@ struct Spec {
     name: &'static str,
     access: Access,
     parameter: Parameter,
-    /// Makes the verb from the value of its parameter.
-    verb: fn(u16) -> Verb,
+    /// Makes the verb from the values of its parameters.
+    verb: fn(Values) -> Verb,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -95,6 +104,14 @@ enum Access {
     Show,
     /// POST: the verb changes something.
     Change,
+}
+
+/// The values of the query of a verb.
+#[derive(Clone, Copy)]
+struct Values {
+    /// 0 if there is none.
+    first: u16,
+    second: Option<u16>,
 }
 
 /// The query of a verb.
@@ -114,12 +131,17 @@ enum Parameter {
         name: &'static str,
         minimum: u16,
     },
+    /// A number from 1 to `maximum`, which is required, and the number of a slot, which is not.
+    OfSlots {
+        name: &'static str,
+        maximum: u16,
+    },
 }
 
 const SLOT: Parameter = Parameter::Number { name: "slot", minimum: 0 };
 
 /// All verbs.
-static SPECS: [Spec; 11] = [
+static SPECS: [Spec; 12] = [
     Spec { name: "livez", access: Access::Show, parameter: Parameter::None, verb: |_| Verb::Livez },
     Spec {
         name: "readyz",
@@ -149,39 +171,45 @@ static SPECS: [Spec; 11] = [
         name: "reload",
         access: Access::Change,
         parameter: Parameter::Switch { name: "wait" },
-        verb: |wait| Verb::Reload { wait: wait == 1 },
+        verb: |wait| Verb::Reload { wait: wait.first == 1 },
     },
     Spec {
         name: "stop",
         access: Access::Change,
         parameter: Parameter::Switch { name: "quick" },
         verb: |quick| Verb::Stop {
-            mode: if quick == 1 { StopMode::Quick } else { StopMode::Graceful },
+            mode: if quick.first == 1 { StopMode::Quick } else { StopMode::Graceful },
         },
     },
     Spec {
         name: "scale",
         access: Access::Change,
         parameter: Parameter::Number { name: "workers", minimum: 1 },
-        verb: |workers| Verb::Scale { workers },
+        verb: |workers| Verb::Scale { workers: workers.first },
     },
     Spec {
         name: "dump",
         access: Access::Change,
         parameter: SLOT,
-        verb: |slot| Verb::Dump { slot: SlotId(slot) },
+        verb: |slot| Verb::Dump { slot: SlotId(slot.first) },
     },
     Spec {
         name: "recycle",
         access: Access::Change,
         parameter: SLOT,
-        verb: |slot| Verb::Recycle { slot: SlotId(slot) },
+        verb: |slot| Verb::Recycle { slot: SlotId(slot.first) },
     },
     Spec {
         name: "release",
         access: Access::Change,
         parameter: Parameter::Optional { name: "number" },
-        verb: |number| Verb::Release { number: NonZeroU16::new(number) },
+        verb: |number| Verb::Release { number: NonZeroU16::new(number.first) },
+    },
+    Spec {
+        name: "profile",
+        access: Access::Change,
+        parameter: Parameter::OfSlots { name: "seconds", maximum: MAX_SECONDS },
+        verb: |values| Verb::Profile { seconds: values.first, slot: values.second.map(SlotId) },
     },
 ];
 
@@ -192,7 +220,9 @@ impl Spec {
             Parameter::None | Parameter::Switch { .. } | Parameter::Optional { .. } => {
                 format!("/{}", self.name)
             }
-            Parameter::Number { name, .. } => format!("/{}?{name}=N", self.name),
+            Parameter::Number { name, .. } | Parameter::OfSlots { name, .. } => {
+                format!("/{}?{name}=N", self.name)
+            }
         }
     }
 
@@ -208,6 +238,9 @@ impl Spec {
             Parameter::Number { minimum, .. } => {
                 format!("{pattern} with N from {minimum} to {}", u16::MAX)
             }
+            Parameter::OfSlots { maximum, .. } => {
+                format!("{pattern} or {pattern}&slot=SLOT with N from 1 to {maximum}")
+            }
         }
     }
 
@@ -218,11 +251,11 @@ impl Spec {
         }
     }
 
-    /// Reads the value of the parameter from a query. The query of a verb that only shows something is ignored,
+    /// Reads the values of the parameters from a query. The query of a verb that only shows something is ignored,
     /// because probes and scrapers add what they like.
-    fn value(&self, query: &str) -> Option<u16> {
+    fn values(&self, query: &str) -> Option<Values> {
         let text_of = |name: &str| query.strip_prefix(name)?.strip_prefix('=');
-        match self.parameter {
+        let first = match self.parameter {
             Parameter::None => Some(0),
             Parameter::Switch { .. } | Parameter::Optional { .. } if query.is_empty() => Some(0),
             Parameter::Switch { name } => match text_of(name) {
@@ -232,7 +265,17 @@ impl Spec {
             },
             Parameter::Optional { name } => number_in(text_of(name)?, 1),
             Parameter::Number { name, minimum } => number_in(text_of(name)?, minimum),
-        }
+            Parameter::OfSlots { name, maximum } => {
+                let text = text_of(name)?;
+                let (first, slot) = match text.split_once("&slot=") {
+                    Some((first, slot)) => (first, Some(number_in(slot, 0)?)),
+                    None => (text, None),
+                };
+                let first = number_in(first, 1).filter(|number| *number <= maximum)?;
+                return Some(Values { first, second: slot });
+            }
+        };
+        first.map(|first| Values { first, second: None })
     }
 }
 
@@ -259,16 +302,18 @@ impl Verb {
             };
             return Err(AdminResponse::plain(405, allowed));
         }
-        let value = spec.value(&request.query);
-        value.map(spec.verb).ok_or_else(|| refused(400, &format!("expected {}", spec.expected())))
+        let values = spec.values(&request.query);
+        values.map(spec.verb).ok_or_else(|| refused(400, &format!("expected {}", spec.expected())))
     }
 
     /// The request target by which a client asks for this verb.
     pub fn target(self) -> String {
-        match self.argument() {
-            None => format!("/{}", self.name()),
-            Some((name, value)) => format!("/{}?{name}={value}", self.name()),
+        let mut target = format!("/{}", self.name());
+        for (place, (name, value)) in self.arguments().enumerate() {
+            let mark = if place == 0 { '?' } else { '&' };
+            target += &format!("{mark}{name}={value}");
         }
+        target
     }
 
     /// The verb of `arctos ctl`, and the path after its slash.
@@ -281,28 +326,33 @@ impl Verb {
         self.spec().access == Access::Change
     }
 
-    /// The parameter and its value, unless it has none or is off.
-    pub fn argument(self) -> Option<(&'static str, u16)> {
-        let value = match self {
-            Self::Livez | Self::Readyz | Self::Status | Self::Metrics | Self::Quarantine => 0,
-            Self::Reload { wait } => u16::from(wait),
-            Self::Stop { mode: StopMode::Graceful } => 0,
-            Self::Stop { mode: StopMode::Quick } => 1,
-            Self::Scale { workers } => workers,
-            Self::Dump { slot } | Self::Recycle { slot } => slot.0,
-            Self::Release { number } => number.map_or(0, NonZeroU16::get),
+    /// The parameters and their values, without those that are off.
+    pub fn arguments(self) -> impl Iterator<Item = (&'static str, u16)> {
+        let (value, slot) = match self {
+            Self::Livez | Self::Readyz | Self::Status | Self::Metrics | Self::Quarantine => {
+                (0, None)
+            }
+            Self::Reload { wait } => (u16::from(wait), None),
+            Self::Stop { mode: StopMode::Graceful } => (0, None),
+            Self::Stop { mode: StopMode::Quick } => (1, None),
+            Self::Scale { workers } => (workers, None),
+            Self::Dump { slot } | Self::Recycle { slot } => (slot.0, None),
+            Self::Release { number } => (number.map_or(0, NonZeroU16::get), None),
+            Self::Profile { seconds, slot } => (seconds, slot),
         };
-        match self.spec().parameter {
+        let first = match self.spec().parameter {
             Parameter::None => None,
             Parameter::Switch { name } => (value == 1).then_some((name, value)),
             Parameter::Optional { name } => (value > 0).then_some((name, value)),
-            Parameter::Number { name, .. } => Some((name, value)),
-        }
+            Parameter::Number { name, .. } | Parameter::OfSlots { name, .. } => Some((name, value)),
+        };
+        first.into_iter().chain(slot.map(|slot| ("slot", slot.0)))
     }
 
     fn spec(self) -> &'static Spec {
+        const ANY: Values = Values { first: 1, second: None };
         let kind = discriminant(&self);
-        let spec = SPECS.iter().find(|spec| discriminant(&(spec.verb)(1)) == kind);
+        let spec = SPECS.iter().find(|spec| discriminant(&(spec.verb)(ANY)) == kind);
         spec.expect("the table has a row for each verb, as a test shows")
     }
 
@@ -310,7 +360,10 @@ impl Verb {
     pub fn refusal(self, state: ServiceState) -> Option<AdminResponse> {
         let reason = match (self, state) {
             (
-                Self::Reload { .. } | Self::Scale { .. } | Self::Recycle { .. },
+                Self::Reload { .. }
+                | Self::Scale { .. }
+                | Self::Recycle { .. }
+                | Self::Profile { .. },
                 ServiceState::Stopping,
             ) => "the server is stopping",
             (Self::Scale { .. }, ServiceState::Paused) => {
@@ -327,7 +380,8 @@ impl Verb {
                 | Self::Scale { .. }
                 | Self::Dump { .. }
                 | Self::Recycle { .. }
-                | Self::Release { .. },
+                | Self::Release { .. }
+                | Self::Profile { .. },
                 ServiceState::Starting
                 | ServiceState::Serving
                 | ServiceState::Paused
@@ -380,6 +434,27 @@ pub fn scaled(workers: u16, maximum: u16) -> Result<AdminResponse, AdminResponse
         Ok(AdminResponse::plain(200, &format!("the target is {workers} workers\n")))
     } else {
         Err(refused(409, &format!("there is room for at most {maximum} workers")))
+    }
+}
+
+/// Whether a profile can begin: there is a worker to sample, and no other profile runs. `running_s` is how long the
+/// running one still takes.
+///
+/// Errors: the response that says why not.
+pub fn profiled(
+    slot: Option<SlotId>,
+    slots: &[WorkerSlot],
+    running_s: Option<u64>,
+) -> Result<(), AdminResponse> {
+    if let Some(seconds) = running_s {
+        let text = format!("another profile is running; it ends within {} s", seconds + 1);
+        return Err(refused(409, &text));
+    }
+    match slot {
+        Some(slot) if !slots.iter().any(|it| it.id() == slot && it.pid().is_some()) => {
+            Err(refused(404, &format!("there is no worker {}", slot.0)))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

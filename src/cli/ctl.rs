@@ -1,5 +1,7 @@
 //! The command line of `arctos ctl VERB`.
 
+mod profile;
+
 use std::ffi::OsString;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -11,7 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{Invocation, UsageError};
 use crate::admin::verb::{StopMode, Verb};
-use crate::client::ctl::CtlCommand;
+use crate::client::ctl::{CtlCommand, ProfileOutput};
 use crate::config::Source;
 use crate::config::options::Setting;
 use crate::config::value::{Kind, Whole};
@@ -28,13 +30,14 @@ const QUICK: &str = "quick";
 const WORKERS: &str = "workers";
 const SLOT: &str = "slot";
 const NUMBER: &str = "number";
+const PROFILE: &str = "profile";
 
 /// A verb, its help, and how it is read.
 struct VerbSpec {
     text: &'static str,
     meaning: &'static str,
-    /// Its argument, if it has one.
-    argument: fn() -> Option<Arg>,
+    /// Its arguments.
+    arguments: fn() -> Vec<Arg>,
     /// Reads the verb from a command line that clap has parsed.
     ///
     /// Errors: the value of the argument is wrong.
@@ -42,38 +45,35 @@ struct VerbSpec {
 }
 
 /// All verbs, in the order of the help.
-const VERBS: [VerbSpec; 10] = [
+const VERBS: [VerbSpec; 11] = [
     VerbSpec {
         text: "status",
         meaning: "Show the server and its workers",
-        argument: || Some(flag(JSON, "Print the JSON of /status, for programs")),
+        arguments: || vec![flag(JSON, "Print the JSON of /status, for programs")],
         read: |_| Ok(Verb::Status),
     },
     VerbSpec {
         text: "ready",
         meaning: "Exit with 0 if the server accepts requests, as /readyz does; else print why not",
-        argument: || None,
+        arguments: Vec::new,
         read: |_| Ok(Verb::Readyz),
     },
     VerbSpec {
         text: "reload",
         meaning: "Reload configuration and code, worker by worker, as HUP does",
-        argument: || {
-            Some(flag(
-                WAIT,
-                "Wait until the reload is done; if it fails, print the reason and exit with 1",
-            ))
+        arguments: || {
+            let help =
+                "Wait until the reload is done; if it fails, print the reason and exit with 1";
+            vec![flag(WAIT, help)]
         },
         read: |matches| Ok(Verb::Reload { wait: matches.get_flag(WAIT) }),
     },
     VerbSpec {
         text: "stop",
         meaning: "Stop the server gracefully, as TERM does",
-        argument: || {
-            Some(flag(
-                QUICK,
-                "Stop quickly, as INT does: abort requests that run longer than 2 seconds",
-            ))
+        arguments: || {
+            let help = "Stop quickly, as INT does: abort requests that run longer than 2 seconds";
+            vec![flag(QUICK, help)]
         },
         read: |matches| {
             let is_quick = matches.get_flag(QUICK);
@@ -83,37 +83,37 @@ const VERBS: [VerbSpec; 10] = [
     VerbSpec {
         text: "scale",
         meaning: "Change the number of workers, as TTIN and TTOU do",
-        argument: || {
+        arguments: || {
             let argument = Arg::new(WORKERS).value_name("N").help("Number of workers, at least 1");
-            Some(value(argument))
+            vec![value(argument)]
         },
         read: |matches| Ok(Verb::Scale { workers: number(matches, "scale", WORKERS, 1)? }),
     },
     VerbSpec {
         text: "dump",
         meaning: "Write the Python stack of a worker to the server's log; the worker keeps serving",
-        argument: || Some(slot()),
+        arguments: || vec![slot()],
         read: |matches| Ok(Verb::Dump { slot: SlotId(number(matches, "dump", SLOT, 0)?) }),
     },
     VerbSpec {
         text: "recycle",
         meaning: "Replace a worker, once its replacement is ready",
-        argument: || Some(slot()),
+        arguments: || vec![slot()],
         read: |matches| Ok(Verb::Recycle { slot: SlotId(number(matches, "recycle", SLOT, 0)?) }),
     },
     VerbSpec {
         text: "quarantine",
         meaning: "Show the requests that are refused because they have killed or hung workers",
-        argument: || Some(flag(JSON, "Print the JSON of /quarantine, for programs")),
+        arguments: || vec![flag(JSON, "Print the JSON of /quarantine, for programs")],
         read: |_| Ok(Verb::Quarantine),
     },
     VerbSpec {
         text: "release",
         meaning: "End a quarantine, or all of them",
-        argument: || {
+        arguments: || {
             let help =
                 "Number of the quarantine, as `arctos ctl quarantine` shows it [default: all]";
-            Some(value(Arg::new(NUMBER).value_name("NUMBER").help(help)).required(false))
+            vec![value(Arg::new(NUMBER).value_name("NUMBER").help(help)).required(false)]
         },
         read: |matches| {
             let given = matches.contains_id(NUMBER);
@@ -124,8 +124,14 @@ const VERBS: [VerbSpec; 10] = [
     VerbSpec {
         text: "metrics",
         meaning: "Show all metrics, in total and for each worker",
-        argument: || None,
+        arguments: Vec::new,
         read: |_| Ok(Verb::Metrics),
+    },
+    VerbSpec {
+        text: PROFILE,
+        meaning: "Sample the Python code of the workers, and show where its time goes",
+        arguments: profile::arguments,
+        read: profile::read,
     },
 ];
 
@@ -147,7 +153,8 @@ pub(super) fn parse(
     let verb = (spec.read)(own)?;
     let server = server(&matches, environment)?;
     let is_json = matches!(verb, Verb::Status | Verb::Quarantine) && own.get_flag(JSON);
-    Ok(Invocation::Ctl(CtlCommand { verb, is_json, server }))
+    let profile = if text == PROFILE { profile::output(own)? } else { ProfileOutput::default() };
+    Ok(Invocation::Ctl(CtlCommand { verb, is_json, profile, server }))
 }
 
 /// Returns the address of the server: that of `--admin`, else the first of `ARCTOS_ADMIN_BIND`, else the first that the
@@ -196,7 +203,7 @@ pub(super) fn command() -> Command {
     let help = Arg::new("help").long("help").short('h').action(ArgAction::Help).global(true);
     let verbs = VERBS.map(|spec| {
         let command = Command::new(spec.text).about(spec.meaning).disable_help_flag(true);
-        command.args((spec.argument)()).args_override_self(true)
+        command.args((spec.arguments)()).args_override_self(true)
     });
     Command::new("arctos ctl")
         .about("Control a running server through its admin socket.")
@@ -302,6 +309,7 @@ mod tests {
         let at = |text: &str| CtlCommand {
             verb: Verb::Metrics,
             is_json: false,
+            profile: ProfileOutput::default(),
             server: text.parse().unwrap(),
         };
         let variable = "unix:/run/a.sock , 127.0.0.1:9000";
@@ -337,11 +345,11 @@ mod tests {
     fn a_wrong_verb_is_answered_with_all_verbs() {
         assert_eq!(
             refusal("ctl dance --admin 1", ""),
-            "arctos ctl dance: there is no such verb; the verbs are: status, ready, reload, stop, scale, dump, recycle, quarantine, release, metrics"
+            "arctos ctl dance: there is no such verb; the verbs are: status, ready, reload, stop, scale, dump, recycle, quarantine, release, metrics, profile"
         );
         assert_eq!(
             refusal("ctl", "unix:@x"),
-            "arctos ctl: a verb is missing; the verbs are: status, ready, reload, stop, scale, dump, recycle, quarantine, release, metrics"
+            "arctos ctl: a verb is missing; the verbs are: status, ready, reload, stop, scale, dump, recycle, quarantine, release, metrics, profile"
         );
         assert!(refusal("ctl metrics --loud", "unix:@x").contains("--loud"));
     }

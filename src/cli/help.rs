@@ -47,6 +47,7 @@ topics! {
     "metrics": "statsd, DogStatsD, Prometheus, and every metric",
     "application-metrics": "counters, gauges and distributions of the application",
     "observability": "slow, full or crashing: from symptom to command; dashboards and alert rules",
+    "profiling": "which Python code the workers spend their time in",
     "troubleshooting": "symptoms, and every warning and error",
     "signals": "signals, what a stop does, exit codes",
     "overload": "too many requests, connections or open files, full disks",

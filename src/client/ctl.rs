@@ -11,25 +11,30 @@
 //! | `table` | samples as a table |
 //! | `overview` | the server and its workers as a table |
 //! | `quarantine` | the requests in quarantine as a table |
+//! | `profile` | a profile in the format that was asked for, and its file |
 //! | `units` | readable times and sizes, and texts without control characters |
 
 pub(crate) mod client;
 pub(crate) mod distribution;
 pub(crate) mod overview;
 pub(crate) mod page;
+pub(crate) mod profile;
 mod quarantine;
 mod table;
 pub(crate) mod units;
 
 use std::io;
+use std::path::PathBuf;
 
 use arctos_worker::shared::log::ErrorText;
 
 use crate::admin::verb::Verb;
+use crate::profile::Profile;
 use crate::system::address::BindAddress;
 use crate::system::exit_code::ExitCode;
 
 use client::{CtlResponse, ReadTimeout};
+pub use profile::{ProfileFormat, ProfileOutput};
 
 /// A command of `arctos ctl`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +43,8 @@ pub struct CtlCommand {
     pub verb: Verb,
     /// Whether status or quarantine is printed as the JSON of the server (`--json`).
     pub is_json: bool,
+    /// How a profile is shown.
+    pub profile: ProfileOutput,
     /// The admin socket of the server.
     pub server: BindAddress,
 }
@@ -86,6 +93,14 @@ pub enum CtlError {
         /// The first line of its response.
         text: String,
     },
+    /// The file of `--output` cannot be written.
+    #[error("cannot write {}: {}", path.display(), ErrorText(.source))]
+    Unwritten {
+        /// The file.
+        path: PathBuf,
+        /// The error of open(2) or write(2).
+        source: io::Error,
+    },
     /// The reload failed.
     #[error("the reload failed: {report}")]
     NotReloaded {
@@ -103,7 +118,7 @@ impl CtlError {
 
 /// Carries out a command, and returns the text to print.
 pub fn run(command: &CtlCommand) -> Result<String, CtlError> {
-    let CtlCommand { verb, is_json, server } = command;
+    let CtlCommand { verb, is_json, profile, server } = command;
     let unknown = || CtlError::Unknown { server: server.clone() };
     let target = verb.target();
     let get = || client::get(server, &target, ReadTimeout::Short)?.into_success(server);
@@ -127,6 +142,11 @@ pub fn run(command: &CtlCommand) -> Result<String, CtlError> {
         Verb::Livez | Verb::Readyz => get().map(|text| units::printable(&text)),
         Verb::Reload { wait: true } => {
             reloaded(client::post(server, &target, ReadTimeout::Unlimited)?, server)
+        }
+        Verb::Profile { .. } => {
+            let response = client::post(server, &target, ReadTimeout::Unlimited)?;
+            let taken = Profile::from_json(&response.into_success(server)?).ok_or_else(unknown)?;
+            profile.show(&taken)
         }
         Verb::Reload { wait: false }
         | Verb::Stop { .. }

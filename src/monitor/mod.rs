@@ -17,6 +17,7 @@
 //! | `watcher` | the pipe of the helper process | | changed files | the helper process |
 //! | `crashes` | | the end of a period | a restart storm | |
 //! | `quarantine` | | the end of a quarantine | | |
+//! | `profiles` | | the next tick of a profile | a due tick | |
 //! | `metrics` | the statsd socket | the next flush | a due flush | |
 //! | `admin` | listeners and connections | idle connections | requests | |
 //!
@@ -37,6 +38,7 @@ mod handover;
 mod memory;
 mod metrics;
 mod on_start;
+mod profiles;
 mod quarantine;
 mod reload;
 mod report;
@@ -330,6 +332,7 @@ impl Monitor<'_> {
                     let Self { sources, server, .. } = self;
                     sources.metrics.collector.retire_area(&server.scoreboard, index);
                 }
+                Report::ProfileDue => self.sample_workers(now),
                 Report::FilesChanged => self.reload_changed_files(now),
                 Report::Upgrade(report) => self.handle_upgrade(report, now),
             }

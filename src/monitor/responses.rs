@@ -8,6 +8,7 @@ use arctos_worker::shared::scoreboard::Counter;
 
 use super::Monitor;
 use super::clock::monotonic;
+use super::profiles::Scope;
 use super::running_request::running_request;
 use super::shared_connections::SharedConnections;
 use super::workers::Workers;
@@ -79,6 +80,9 @@ impl Monitor<'_> {
                 let recycled = verb::recycled(slot, self.supervisor.slots());
                 self.carry_out_if(recycled, sent, OperatorCommand::Recycle { slot }, now)
             }
+            Verb::Profile { seconds, slot } => {
+                return self.profile_and_respond(id, sent, Scope { seconds, slot }, now);
+            }
             Verb::Quarantine => quarantine::response(self.sources.quarantine.status(now).as_ref()),
             Verb::Release { number } => {
                 self.log_verb(sent);
@@ -115,8 +119,7 @@ impl Monitor<'_> {
     fn log_verb(&self, sent: SentVerb) {
         let SentVerb { verb, peer } = sent;
         let mut pairs = vec![("verb", Value::Text(verb.name()))];
-        let argument = verb.argument();
-        pairs.extend(argument.map(|(key, value)| (key, Value::Number(value.into()))));
+        pairs.extend(verb.arguments().map(|(key, value)| (key, Value::Number(value.into()))));
         if let Some(peer) = peer {
             pairs.extend(peer.pid.map(|pid| ("by_pid", Value::Number(pid.into()))));
             pairs.push(("by_uid", Value::Number(peer.uid.into())));
@@ -132,6 +135,18 @@ impl Monitor<'_> {
         match source.waiters.join(id) {
             Ok(()) => self.carry_out_command(sent, OperatorCommand::Reload, now),
             Err(refusal) => source.admin.respond(id, &refusal),
+        }
+    }
+
+    /// Begins a profile. The response is sent when it has ended.
+    fn profile_and_respond(&mut self, id: RequestId, sent: SentVerb, scope: Scope, now: Instant) {
+        let running_s = self.sources.optional.profiles.remaining(now).map(|rest| rest.as_secs());
+        match verb::profiled(scope.slot, self.supervisor.slots(), running_s) {
+            Ok(()) => {
+                self.log_verb(sent);
+                self.sources.optional.profiles.begin(id, scope, &self.server.scoreboard, now);
+            }
+            Err(refusal) => self.sources.admin.admin.respond(id, &refusal),
         }
     }
 

@@ -106,6 +106,8 @@ pub(super) enum Report {
     MetricsDue,
     /// The zygote that counted the application's metrics in the area with this index has ended.
     AreaLeft(u32),
+    /// The running profile takes its next samples.
+    ProfileDue,
     /// Files of the application have changed.
     FilesChanged,
     /// News of the predecessor or the successor.

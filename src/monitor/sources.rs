@@ -4,6 +4,7 @@ use super::admin::AdminSource;
 use super::crashes::Crashes;
 use super::metrics::Metrics;
 use super::on_start::OnStartProcess;
+use super::profiles::Profiles;
 use super::quarantine::QuarantineSource;
 use super::shared_connections::SharedConnections;
 use super::source::Source;
@@ -31,14 +32,15 @@ pub(super) struct Sources<'a> {
     pub(super) optional: OptionalSources<'a>,
 }
 
-/// The sources that not every server has.
+/// The sources that not every server has, or not all the time.
 pub(super) struct OptionalSources<'a> {
     pub(super) watchdog: WatchdogSource,
     pub(super) watcher: WatcherSource<'a>,
+    pub(super) profiles: Profiles,
 }
 
 /// The number of sources.
-const COUNT: usize = 13;
+const COUNT: usize = 14;
 
 impl Sources<'_> {
     /// Returns the sources in the order in which the loop handles them. Signals come first, so that a command is
@@ -57,6 +59,7 @@ impl Sources<'_> {
             &self.optional.watcher,
             &self.crashes,
             &self.quarantine,
+            &self.optional.profiles,
             &self.metrics,
             &self.admin,
         ]
@@ -76,6 +79,7 @@ impl Sources<'_> {
             &mut self.optional.watcher,
             &mut self.crashes,
             &mut self.quarantine,
+            &mut self.optional.profiles,
             &mut self.metrics,
             &mut self.admin,
         ];

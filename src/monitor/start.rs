@@ -16,6 +16,7 @@ use super::failure_cause::FailureCause;
 use super::generations::{Generations, ResolvedRevision};
 use super::metrics::Metrics;
 use super::on_start::OnStartProcess;
+use super::profiles::Profiles;
 use super::quarantine::QuarantineSource;
 use super::server::{Server, Service};
 use super::shared_connections::SharedConnections;
@@ -101,6 +102,7 @@ impl<'a> Monitor<'a> {
             optional: OptionalSources {
                 watchdog: WatchdogSource(watchdog(&log, now)),
                 watcher: WatcherSource::new(watcher, log.clone(), now),
+                profiles: Profiles::default(),
             },
         };
         let notifier = Notifier::from_environment();

@@ -21,7 +21,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use arctos::admin::verb::Verb;
-use arctos::client::ctl::{self, CtlCommand};
+use arctos::client::ctl::{self, CtlCommand, ProfileOutput};
 use nix::sys::signal::{Signal, kill};
 
 use application::serve;
@@ -381,8 +381,12 @@ fn a_running_server_reports_its_metrics() {
     let (by_path, by_tcp) = admin.trim_matches('"').split_once(" http://").unwrap();
     assert_eq!(by_path, format!("unix:{}", path.display()));
     for address in [by_path, by_tcp] {
-        let command =
-            CtlCommand { verb: Verb::Metrics, is_json: false, server: address.parse().unwrap() };
+        let command = CtlCommand {
+            verb: Verb::Metrics,
+            is_json: false,
+            profile: ProfileOutput::default(),
+            server: address.parse().unwrap(),
+        };
         let table = ctl::run(&command).unwrap();
         assert!(table.starts_with("counters"), "{table}");
         assert_eq!(row(&table, "counters"), ["total", "w0", "w1"], "{table}");
@@ -392,8 +396,12 @@ fn a_running_server_reports_its_metrics() {
     // The supervisor notices a killed worker and still answers.
     kill(server.pid_in(1), Signal::SIGKILL).unwrap();
     server.wait_for(&["worker.ready", "slot=1"]);
-    let command =
-        CtlCommand { verb: Verb::Metrics, is_json: false, server: by_tcp.parse().unwrap() };
+    let command = CtlCommand {
+        verb: Verb::Metrics,
+        is_json: false,
+        profile: ProfileOutput::default(),
+        server: by_tcp.parse().unwrap(),
+    };
     let table = ctl::run(&command).unwrap();
     assert_eq!(row(&table, "worker.restarts signal"), ["1", "0", "1"], "{table}");
     server.signal(Signal::SIGTERM);

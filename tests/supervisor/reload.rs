@@ -1,7 +1,7 @@
 //! Tests of reloads, of a paused server and of hung workers.
 
 use arctos::admin::verb::Verb;
-use arctos::client::ctl::{self, CtlCommand};
+use arctos::client::ctl::{self, CtlCommand, ProfileOutput};
 use nix::sys::signal::Signal;
 
 use crate::process::TestProcess;
@@ -73,8 +73,12 @@ pub(crate) fn a_worker_that_hangs_in_a_request_is_killed_and_replaced() {
     server.wait_for(&["worker.hung", "slot=0", "GET /for/ever"]);
     server.wait_for(&["worker.died", "slot=0"]);
     server.wait_for(&["worker.ready", "slot=0"]);
-    let command =
-        CtlCommand { verb: Verb::Metrics, is_json: false, server: admin.parse().unwrap() };
+    let command = CtlCommand {
+        verb: Verb::Metrics,
+        is_json: false,
+        profile: ProfileOutput::default(),
+        server: admin.parse().unwrap(),
+    };
     let table = ctl::run(&command).unwrap();
     assert_eq!(row(&table, "worker.timeout"), ["1", "1", "0"], "{table}");
     server.signal(Signal::SIGTERM);

@@ -53,6 +53,8 @@ fn verbs_that_change_something_are_read_from_post() {
         ("/recycle?slot=3", Verb::Recycle { slot: SlotId(3) }),
         ("/release", Verb::Release { number: None }),
         ("/release?number=3", Verb::Release { number: NonZeroU16::new(3) }),
+        ("/profile?seconds=10", Verb::Profile { seconds: 10, slot: None }),
+        ("/profile?seconds=600&slot=0", Verb::Profile { seconds: 600, slot: Some(SlotId(0)) }),
     ] {
         assert_eq!(read(Method::Post, target), Ok(verb));
         assert_eq!(read(Method::Post, &verb.target()), Ok(verb), "a client asks for it so");
@@ -83,6 +85,12 @@ fn an_unknown_path_or_query_is_refused_with_the_right_ones() {
         "/release?number=",
         "/release?number=0",
         "/release?slot=1",
+        "/profile",
+        "/profile?seconds=0",
+        "/profile?seconds=601",
+        "/profile?slot=1",
+        "/profile?seconds=1&slot=",
+        "/profile?slot=1&seconds=1",
     ] {
         let Err(answer) = read(Method::Post, target) else { panic!("{target}") };
         assert_eq!(answer.status, 400, "{target}");
@@ -104,6 +112,7 @@ fn an_unknown_path_or_query_is_refused_with_the_right_ones() {
             "/recycle",
             "/quarantine",
             "/release",
+            "/profile",
         ] {
             assert!(answer.body.contains(path), "{path}");
         }
@@ -190,7 +199,7 @@ fn a_verb_has_a_name_and_an_argument_for_the_log_and_for_its_target() {
         (Verb::Release { number: None }, "release", None),
         (Verb::Release { number: NonZeroU16::new(2) }, "release", Some(("number", 2))),
     ] {
-        assert_eq!((verb.name(), verb.argument()), (name, argument));
+        assert_eq!((verb.name(), verb.arguments().next()), (name, argument));
         assert!(verb.is_change());
     }
     for (verb, name) in [
@@ -200,7 +209,26 @@ fn a_verb_has_a_name_and_an_argument_for_the_log_and_for_its_target() {
         (Verb::Metrics, "metrics"),
         (Verb::Quarantine, "quarantine"),
     ] {
-        assert_eq!((verb.name(), verb.argument(), verb.is_change()), (name, None, false));
+        assert_eq!((verb.name(), verb.arguments().next(), verb.is_change()), (name, None, false));
         assert_eq!(verb.target(), format!("/{name}"));
     }
+}
+
+#[test]
+fn one_profile_runs_at_a_time_and_only_of_workers_that_exist() {
+    let now = Instant::now();
+    let mut slot = WorkerSlot::new(SlotId(1));
+    assert_eq!(profiled(None, &[], None), Ok(()), "workers may start meanwhile");
+    assert_eq!(
+        profiled(Some(SlotId(1)), std::slice::from_ref(&slot), None).unwrap_err().status,
+        404
+    );
+    slot.fill(now);
+    slot.spawn_when_due(Generation(1), None, now).unwrap();
+    slot.started(Pid(70), now);
+    let slots = std::slice::from_ref(&slot);
+    assert_eq!(profiled(Some(SlotId(1)), slots, None), Ok(()));
+    assert_eq!(profiled(Some(SlotId(2)), slots, None).unwrap_err().status, 404);
+    let refusal = profiled(None, slots, Some(7)).unwrap_err();
+    assert_eq!((refusal.status, refusal.body.contains("within 8 s")), (409, true), "{refusal:?}");
 }

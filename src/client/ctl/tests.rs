@@ -21,6 +21,15 @@ fn sent_and_shown(
     is_json: bool,
     response: Option<AdminResponse>,
 ) -> (Verb, Result<String, String>) {
+    sent_and_shown_as(verb, is_json, ProfileOutput::default(), response)
+}
+
+fn sent_and_shown_as(
+    verb: Verb,
+    is_json: bool,
+    profile: ProfileOutput,
+    response: Option<AdminResponse>,
+) -> (Verb, Result<String, String>) {
     let directory = tempfile::tempdir().unwrap();
     let address = format!("unix:{}/admin", directory.path().display());
     let mut admin = Admin::bind(&[address.parse().unwrap()]).unwrap();
@@ -43,7 +52,7 @@ fn sent_and_shown(
         }
         received.unwrap()
     });
-    let command = CtlCommand { verb, is_json, server: address.parse().unwrap() };
+    let command = CtlCommand { verb, is_json, profile, server: address.parse().unwrap() };
     let shown = run(&command).map_err(|error| error.to_string().replace(&address, "HERE"));
     (server.join().unwrap(), shown)
 }
@@ -109,4 +118,39 @@ fn a_server_that_ends_before_its_response_is_an_error() {
     assert_eq!(verb, Verb::Reload { wait: true });
     let message = "the server at HERE has closed the connection without an answer";
     assert_eq!(shown, Err(message.to_owned()));
+}
+
+#[test]
+fn a_profile_is_shown_in_the_format_that_was_asked_for() {
+    let profile = crate::profile::report::stage::profile();
+    let verb = Verb::Profile { seconds: 2, slot: Some(SlotId(1)) };
+    let answer = || Some(AdminResponse::plain(200, &profile.to_json()));
+    for (format, start) in [
+        (ProfileFormat::Flamegraph, "<?xml version"),
+        (ProfileFormat::Collapsed, "worker 0;main (shop/views.py:5);slow"),
+        (ProfileFormat::Speedscope, "{"),
+        (ProfileFormat::Top, "100 samples in 2.0 s"),
+    ] {
+        let output = ProfileOutput { format, file: None };
+        let (sent, shown) = sent_and_shown_as(verb, false, output, answer());
+        let shown = shown.unwrap();
+        assert_eq!(sent, verb);
+        assert!(shown.starts_with(start), "{shown}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("profile.svg");
+    let output = ProfileOutput { format: ProfileFormat::Flamegraph, file: Some(file.clone()) };
+    let shown = sent_and_shown_as(verb, false, output, answer()).1.unwrap();
+    assert!(shown.starts_with("100 samples in 2.0 s"), "{shown}");
+    assert!(std::fs::read_to_string(&file).unwrap().contains("<svg"));
+    let file = directory.path().join("missing/profile.svg");
+    let output = ProfileOutput { format: ProfileFormat::Top, file: Some(file) };
+    let failed = sent_and_shown_as(verb, false, output, answer()).1.unwrap_err();
+    assert!(
+        failed.starts_with("cannot write") && failed.contains("missing/profile.svg"),
+        "{failed}"
+    );
+    let refused = Some(AdminResponse::plain(409, "refused: another profile is running\n"));
+    let failed = sent_and_shown(verb, false, refused).1.unwrap_err();
+    assert!(failed.ends_with("answers 409: refused: another profile is running"), "{failed}");
 }

@@ -12,7 +12,7 @@ use super::sample::Sample;
 use super::screen::Input;
 use crate::admin::verb::Verb;
 use crate::client::ctl::client::{self, ReadTimeout};
-use crate::client::ctl::{self, CtlCommand, CtlError};
+use crate::client::ctl::{self, CtlCommand, CtlError, ProfileFormat, ProfileOutput};
 use crate::system::address::BindAddress;
 
 /// The screen's side of the thread.
@@ -72,11 +72,11 @@ impl FetchLoop {
         loop {
             let timeout = next.saturating_duration_since(Instant::now());
             let input = match self.verbs.recv_timeout(timeout) {
-                Ok(verb) => {
-                    let command = CtlCommand { verb, is_json: false, server: self.server.clone() };
-                    let text = ctl::run(&command).unwrap_or_else(|error| error.to_string());
-                    Input::Response(text.trim_end().to_owned())
-                }
+                Ok(verb @ Verb::Profile { .. }) => match self.profile(verb) {
+                    Ok(()) => continue,
+                    Err(error) => Input::Response(error.to_string()),
+                },
+                Ok(verb) => Input::Response(sent(verb, &self.server).unwrap_or_else(|text| text)),
                 Err(RecvTimeoutError::Timeout) => {
                     next = Instant::now() + self.interval;
                     match fetch(&self.server) {
@@ -93,4 +93,30 @@ impl FetchLoop {
             }
         }
     }
+
+    /// Has another thread wait for a profile, because the screen goes on meanwhile.
+    fn profile(&self, verb: Verb) -> io::Result<()> {
+        let (server, inputs, mut waker) =
+            (self.server.clone(), self.inputs.clone(), self.waker.try_clone()?);
+        let wait = move || {
+            let input = match sent(verb, &server) {
+                Ok(text) => Input::Profile(text),
+                Err(text) => Input::Response(text),
+            };
+            // If the screen has ended, nobody is interested.
+            let _ = inputs.send(input);
+            let _ = waker.write_all(b"!");
+        };
+        thread::Builder::new().name("profile".to_owned()).spawn(wait).map(drop)
+    }
+}
+
+/// Sends a verb, and returns the response.
+///
+/// Errors: the reason why there is none.
+fn sent(verb: Verb, server: &BindAddress) -> Result<String, String> {
+    let profile = ProfileOutput { format: ProfileFormat::Top, file: None };
+    let command = CtlCommand { verb, is_json: false, profile, server: server.clone() };
+    let text = ctl::run(&command).map_err(|error| error.to_string())?;
+    Ok(text.trim_end().to_owned())
 }

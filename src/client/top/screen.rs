@@ -3,6 +3,7 @@
 //! | key | effect |
 //! |---|---|
 //! | arrows, `j`, `k`, page and end keys | select a worker |
+//! | `p`, `P` | samples the worker, or all, for five seconds, and shows the functions that take the time |
 //! | `d` | makes the worker write its Python stack to the server's log |
 //! | `r` | replaces the worker |
 //! | `R`, then `y` | reloads the server |
@@ -26,6 +27,8 @@ use crate::admin::verb::Verb;
 
 /// Number of samples in the history: the width of a wide screen.
 const HISTORY: usize = 240;
+/// How long a profile takes.
+const PROFILE_SECONDS: u16 = 5;
 /// Number of lines that a page key moves.
 const PAGE: isize = 10;
 
@@ -44,6 +47,8 @@ pub(super) struct Screen {
     pub(super) dialog: Dialog,
     /// The response to the last verb.
     pub(super) message: Option<String>,
+    /// The lines of the last profile.
+    pub(super) profile: Vec<String>,
     selected: Option<Selection>,
 }
 
@@ -61,6 +66,8 @@ pub(super) enum Dialog {
     Help,
     /// Asks whether to reload.
     Reload,
+    /// Shows the last profile.
+    Profile,
 }
 
 /// The order of the workers.
@@ -95,6 +102,8 @@ pub(super) enum Input {
     },
     /// The response to a verb.
     Response(String),
+    /// The text of a profile.
+    Profile(String),
 }
 
 /// What the caller has to do.
@@ -143,6 +152,7 @@ impl Screen {
             sort: Sort::Slot,
             dialog: Dialog::Nothing,
             message: None,
+            profile: Vec::new(),
             selected: None,
         };
         screen.select(0);
@@ -159,6 +169,11 @@ impl Screen {
                 self.reachability = Reachability::Unreachable { since_last, text };
             }
             Input::Response(text) => self.message = Some(text),
+            Input::Profile(text) => {
+                self.profile = text.lines().map(str::to_owned).collect();
+                self.message = None;
+                self.dialog = Dialog::Profile;
+            }
         }
         Effect::Nothing
     }
@@ -232,7 +247,7 @@ impl Screen {
                 self.message = Some("not reloaded".to_owned());
                 return Effect::Nothing;
             }
-            (Dialog::Help, _) => {
+            (Dialog::Help | Dialog::Profile, _) => {
                 self.dialog = Dialog::Nothing;
                 return Effect::Nothing;
             }
@@ -251,9 +266,25 @@ impl Screen {
             Key::Letter('R') => self.dialog = Dialog::Reload,
             Key::Letter('d') => return self.send(|slot| Verb::Dump { slot }),
             Key::Letter('r') => return self.send(|slot| Verb::Recycle { slot }),
+            Key::Letter('p') => return self.sample_worker(),
+            Key::Letter('P') => return self.sample(None),
             Key::Letter(_) | Key::Interrupt | Key::Suspend | Key::Repaint => {}
         }
         Effect::Nothing
+    }
+
+    fn sample_worker(&mut self) -> Effect {
+        match self.selected_slot() {
+            Some(slot) => self.sample(Some(slot)),
+            None => self.say_nothing_is_selected(),
+        }
+    }
+
+    /// Samples a worker, or all of them.
+    fn sample(&mut self, slot: Option<SlotId>) -> Effect {
+        let who = slot.map_or("all workers".to_owned(), |slot| format!("worker {}", slot.0));
+        self.message = Some(format!("sampling {who} for {PROFILE_SECONDS} s"));
+        Effect::Send { verb: Verb::Profile { seconds: PROFILE_SECONDS, slot } }
     }
 
     fn step(&mut self, lines: isize) {
@@ -264,14 +295,20 @@ impl Screen {
 
     /// Sends a verb for the selected worker.
     fn send(&mut self, verb: fn(SlotId) -> Verb) -> Effect {
-        let slot = self.selected_line().and_then(|line| self.rows().get(line).map(|row| row.slot));
-        match slot {
-            Some(slot) => Effect::Send { verb: verb(SlotId(slot)) },
-            None => {
-                self.message = Some("no worker is selected".to_owned());
-                Effect::Nothing
-            }
+        match self.selected_slot() {
+            Some(slot) => Effect::Send { verb: verb(slot) },
+            None => self.say_nothing_is_selected(),
         }
+    }
+
+    fn selected_slot(&self) -> Option<SlotId> {
+        let line = self.selected_line()?;
+        self.rows().get(line).map(|row| SlotId(row.slot))
+    }
+
+    fn say_nothing_is_selected(&mut self) -> Effect {
+        self.message = Some("no worker is selected".to_owned());
+        Effect::Nothing
     }
 }
 

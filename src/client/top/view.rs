@@ -30,9 +30,10 @@ const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
 const DIM: Style = Style::new().add_modifier(Modifier::DIM);
 const REVERSED: Style = Style::new().add_modifier(Modifier::REVERSED);
 
-const KEYS: &str = "d dump  r recycle  R reload  s sort  ? help  q quit";
-const HELP: [&str; 13] = [
+const KEYS: &str = "d dump  r recycle  R reload  p profile  s sort  ? help  q quit";
+const HELP: [&str; 14] = [
     "arrows, j, k    select a worker",
+    "p, P            samples the selected worker, or all, for 5 s, and shows its functions",
     "d               makes the selected worker write its Python stack to the log",
     "r               replaces the selected worker, once its replacement is ready",
     "R               reloads configuration and code, as HUP does; asks first",
@@ -105,6 +106,11 @@ pub(super) fn draw(screen: &Screen, width: u16, height: u16) -> Buffer {
     match screen.dialog {
         Dialog::Help => {
             for (line, text) in (ABOVE - 1..bottom).zip(HELP) {
+                page.put(line, text, PLAIN);
+            }
+        }
+        Dialog::Profile => {
+            for (line, text) in (ABOVE - 1..bottom).zip(&screen.profile) {
                 page.put(line, text, PLAIN);
             }
         }
@@ -355,7 +361,7 @@ fn last_line(screen: &Screen, page: &mut Page, bottom: u16) {
         (Dialog::Reload, _) => {
             ("Reload configuration and code, worker by worker? y/n".to_owned(), REVERSED)
         }
-        (Dialog::Help, _) => ("press any key to return".to_owned(), DIM),
+        (Dialog::Help | Dialog::Profile, _) => ("press any key to return".to_owned(), DIM),
         (Dialog::Nothing, Some(message)) => (message.clone(), PLAIN),
         (Dialog::Nothing, None) => (keys(screen, bottom), DIM),
     };

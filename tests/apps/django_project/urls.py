@@ -13,4 +13,5 @@ urlpatterns = [
     path("upload/", views.upload),
     path("stream/", views.stream),
     path("file/", views.file),
+    path("report/", views.report),
 ]

@@ -69,7 +69,7 @@ def blocks(language):
 @pytest.fixture(scope="module")
 def options():
     """All options in --help of the server and of its verbs."""
-    verbs = [("ctl", verb) for verb in ("status", "reload", "stop", "scale", "dump", "recycle", "metrics")]
+    verbs = [("ctl", verb) for verb in ("status", "reload", "stop", "scale", "dump", "recycle", "metrics", "profile")]
     helps = [run(*words, "--help")[1] for words in [(), ("top",), *verbs]]
     return {option for text in helps for option in re.findall(r"--[a-z][a-z-]+", text)}
 

@@ -167,3 +167,20 @@ fn a_response_stays_until_the_next_key() {
     rig.press("j");
     assert_eq!(rig.screen.message, None);
 }
+
+#[test]
+fn a_profile_is_shown_until_the_next_key() {
+    let mut rig = Rig::new(&THREE);
+    let profile = |slot| Effect::Send { verb: Verb::Profile { seconds: 5, slot } };
+    assert_eq!(rig.press("jp"), profile(Some(SlotId(1))));
+    assert_eq!(rig.screen.message.as_deref(), Some("sampling worker 1 for 5 s"));
+    assert_eq!(rig.press("P"), profile(None));
+    let text = "9 samples\nslow".to_owned();
+    assert_eq!(rig.screen.update(Input::Profile(text)), Effect::Nothing);
+    assert_eq!((rig.screen.dialog, rig.screen.profile.len()), (Dialog::Profile, 2));
+    assert_eq!(rig.press("r"), Effect::Nothing, "the key only closes it");
+    assert_eq!(rig.screen.dialog, Dialog::Nothing);
+    let mut empty = Rig::new(&[]);
+    assert_eq!(empty.press("p"), Effect::Nothing);
+    assert_eq!(empty.screen.message.as_deref(), Some("no worker is selected"));
+}

@@ -77,7 +77,10 @@ fn a_screen_of_80_by_24_shows_the_server_and_its_workers() {
             "   1  7001    3  ready   25.0  990us         1  34.5M  12.0M  -",
         ]
     );
-    assert_eq!(shown[23], "by slot  d dump  r recycle  R reload  s sort  ? help  q quit");
+    assert_eq!(
+        shown[23],
+        "by slot  d dump  r recycle  R reload  p profile  s sort  ? help  q quit"
+    );
     assert_eq!(shown.len(), 24);
 }
 
@@ -149,7 +152,7 @@ fn the_selected_one_of_many_workers_is_visible() {
 #[test]
 fn no_size_is_too_small() {
     let mut screen = screen(3);
-    for dialog in [Dialog::Nothing, Dialog::Help, Dialog::Reload] {
+    for dialog in [Dialog::Nothing, Dialog::Help, Dialog::Reload, Dialog::Profile] {
         screen.dialog = dialog;
         for (width, height) in [(0, 0), (1, 1), (1, 9), (9, 1), (5, 2), (7, 5), (30, 6), (400, 3)] {
             assert_eq!(draw(&screen, width, height).area, Rect::new(0, 0, width, height));

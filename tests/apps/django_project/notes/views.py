@@ -51,3 +51,16 @@ def stream(request):
 def file(request):
     """Sends this file, which Django passes to wsgi.file_wrapper."""
     return FileResponse(open(__file__, "rb"), content_type="text/x-python")
+
+
+def report(request):
+    """A slow view: it adds up numbers in Python."""
+    return JsonResponse({"sum": slow_sum(100_000)})
+
+
+def slow_sum(count):
+    """Adds up squares."""
+    total = 0
+    for number in range(count):
+        total += number * number
+    return total

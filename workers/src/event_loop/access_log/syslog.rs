@@ -87,10 +87,8 @@ impl Syslog {
             return Remedy::Drop;
         }
         let Some(path) = &self.path else {
-            return match errno {
-                Errno::ECONNREFUSED => Remedy::RepeatAfterLoss,
-                _ => Remedy::Drop,
-            };
+            let is_earlier = errno == Errno::ECONNREFUSED;
+            return if is_earlier { Remedy::RepeatAfterLoss } else { Remedy::Drop };
         };
         if !matches!(errno, Errno::ECONNREFUSED | Errno::ECONNRESET) {
             return Remedy::Drop;

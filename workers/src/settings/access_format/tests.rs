@@ -9,10 +9,8 @@ fn error(text: &str) -> String {
 }
 
 fn pieces(text: &str) -> Vec<Piece> {
-    match parse(text) {
-        AccessFormat::Line(line) => line.pieces,
-        other => panic!("{text} is {other:?}"),
-    }
+    let AccessFormat::Line(line) = parse(text) else { panic!("{text} is no line") };
+    line.pieces
 }
 
 fn plain(atom: Atom) -> Piece {

@@ -1,6 +1,7 @@
 """The extension module of arctos: the supervisor and its workers, in Rust."""
 
-from typing import Final, final
+from collections.abc import Sequence
+from typing import Any, Final, final
 
 from .in_process import WSGIApplication
 
@@ -9,6 +10,7 @@ __all__ = [
     "Distribution",
     "Gauge",
     "Generation",
+    "PrometheusValue",
     "RequestTimeout",
     "Statsd",
     "Stop",
@@ -26,6 +28,7 @@ __all__ = [
     "option_table",
     "serve_socket",
     "serve_supervised",
+    "server_metrics",
     "stop_with_parent",
 ]
 
@@ -158,6 +161,41 @@ def serve_socket(
     """Serves `application` at a listening socket that the caller keeps. Ends when a signal handler of the caller
     raises, by raising the same exception, or returns once another thread calls `stop.set()`."""
 
+@final
+class PrometheusValue:
+    """A number of a metric of prometheus_client, which the server's page shows, too."""
+
+    _multiprocess: bool
+
+    def __new__(
+        cls,
+        typ: str,
+        metric_name: str,
+        name: str,
+        labelnames: Sequence[str],
+        labelvalues: Sequence[str],
+        help_text: str | None = None,
+        multiprocess_mode: str = "",
+        **_kwargs: object,
+    ) -> PrometheusValue: ...
+    def inc(self, amount: float) -> None:
+        """Adds to the number."""
+
+    def set(self, value: float, timestamp: float | None = None) -> None:
+        """Replaces the number."""
+
+    def get(self) -> float:
+        """Returns the number as this process has counted it."""
+
+    def set_exemplar(self, exemplar: object) -> None:
+        """Keeps the exemplar for the page of this process."""
+
+    def get_exemplar(self) -> Any:
+        """Returns the last exemplar, or None."""
+
+    def hide(self) -> None:
+        """Removes the number from the server's page, because something else has the value of the metric."""
+
 def is_serving() -> bool:
     """Whether a server runs in this process. A worker counts as one from its boot on."""
 
@@ -174,6 +212,11 @@ def given_options(arguments: list[str]) -> list[str]:
 
 def serve_supervised(application: WSGIApplication | str, options: list[tuple[str, list[str]]]) -> int:
     """Runs the supervisor with these options, which override the environment, and returns its exit code."""
+
+def server_metrics() -> str | None:
+    """Returns the page of all metrics of the server that this process belongs to; None if it belongs to none.
+
+    Raises RuntimeError if the server has no admin socket, OSError if it does not answer."""
 
 def stop_with_parent(parent: int) -> None:
     """Asks the kernel to send SIGTERM to this process when the thread of `parent` that forked it ends.

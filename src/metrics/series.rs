@@ -10,13 +10,14 @@
 //! | a process has ended ([`SeriesReader::retire`]) | its area is read for the last time and cleared |
 //! | more series than the limit | the further ones of a metric count as its series `other` |
 //!
-//! An application may have overwritten an area. A number that fell, or is none, changes no total.
+//! An application may have overwritten an area. A number that fell, or is none, changes no total; only the sum of a
+//! library's histogram or summary may fall.
 
 pub mod buckets;
 mod encoding;
 mod seen;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use arctos_worker::shared::identity::SlotId;
 pub use arctos_worker::shared::series::DEFAULT_LIMIT;
@@ -24,9 +25,6 @@ use arctos_worker::shared::series::{Aggregation, Description, Kind, SeriesMemory
 
 use buckets::Buckets;
 use seen::SeenArea;
-
-/// The value of every tag of the series that counts what exceeds the limit.
-const OTHER: &str = "other";
 
 /// Who counted: the workers of a slot, or `None` for a process without one, which imported the application.
 pub type CountedIn = Option<SlotId>;
@@ -41,6 +39,8 @@ pub struct SeriesTotals {
     limit: usize,
     series: Vec<Series>,
     ids: HashMap<Description, SeriesId>,
+    /// What the limit counts.
+    wholes: HashSet<Description>,
     help: BTreeMap<String, String>,
 }
 
@@ -169,7 +169,13 @@ impl Default for SeriesTotals {
 impl SeriesTotals {
     /// No series, and at most `limit` of them, beside the `other` of each metric.
     pub fn new(limit: usize) -> Self {
-        Self { limit, series: Vec::new(), ids: HashMap::new(), help: BTreeMap::new() }
+        Self {
+            limit,
+            series: Vec::new(),
+            ids: HashMap::new(),
+            wholes: HashSet::new(),
+            help: BTreeMap::new(),
+        }
     }
 
     /// The series, in the order in which they appeared.
@@ -229,11 +235,12 @@ impl SeriesTotals {
         if let Some(id) = self.ids.get(&description) {
             return (*id, false);
         }
-        let is_other = description.tags.iter().all(|(_, value)| value == OTHER);
-        if self.ids.len() >= self.limit && !is_other {
-            let other = |(name, _): (String, String)| (name, OTHER.to_owned());
-            let tags = description.tags.into_iter().map(other).collect();
-            return (self.id_of(Description { tags, ..description }).0, true);
+        let (whole, other) = (description.whole(), description.other());
+        if description != other && !self.wholes.contains(&whole) {
+            if self.wholes.len() >= self.limit {
+                return (self.id_of(other).0, true);
+            }
+            self.wholes.insert(whole);
         }
         let id = SeriesId(self.series.len());
         self.ids.insert(description.clone(), id);

@@ -8,6 +8,7 @@ use super::source::{Report, Round, Source};
 use crate::admin::Admin;
 use crate::admin::readiness::QueueState;
 use crate::admin::reload::ReloadWaiters;
+use crate::client::own_server;
 use crate::supervisor::{ReloadOutcome, ServiceState};
 use crate::system::descriptors::OwnDescriptors;
 
@@ -34,6 +35,7 @@ pub(super) struct EndedReload {
 
 impl AdminSource {
     pub(super) fn new(admin: Admin, now: Instant) -> Self {
+        own_server::remember(&admin.descriptions());
         Self {
             admin,
             waiters: ReloadWaiters::default(),

@@ -7,6 +7,7 @@
 mod command_line;
 mod embedded;
 mod launch;
+mod own_server;
 mod running;
 mod serve;
 mod statsd;
@@ -37,6 +38,8 @@ mod arctos {
     #[pymodule_export]
     use super::embedded::serve_socket;
     #[pymodule_export]
+    use super::own_server::server_metrics;
+    #[pymodule_export]
     use super::running::is_serving;
     #[pymodule_export]
     use super::statsd::StatsdArgument;
@@ -53,7 +56,9 @@ mod arctos {
     }
 
     #[pymodule_export]
-    use arctos_worker::wsgi::series::{Counter, Distribution, Gauge, counter, distribution, gauge};
+    use arctos_worker::wsgi::series::{
+        Counter, Distribution, Gauge, PrometheusValue, counter, distribution, gauge,
+    };
 
     /// Runs the `arctos` command line on `sys.argv` and returns its exit code.
     #[pyfunction]

@@ -116,7 +116,9 @@ fn samples(name: &str, family: &Family<'_>, zone: Option<&str>) -> Vec<Sample> {
             samples.extend(series.gauge().into_iter().map(|(place, value)| {
                 let mut labels = labels(place);
                 if is_verbatim && let Some(slot) = place {
-                    labels.push(("worker".to_owned(), slot.to_string()));
+                    let is_taken = labels.iter().any(|(label, _)| label == "worker");
+                    let label = if is_taken { "arctos_worker" } else { "worker" };
+                    labels.push((label.to_owned(), slot.to_string()));
                 }
                 Sample { name: sample_name.to_owned(), labels, value }
             }));

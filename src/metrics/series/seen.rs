@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use arctos_worker::shared::series::{Area, Description, Kind, Row};
+use arctos_worker::shared::series::{Area, Description, Kind, Naming, Row};
 
 use super::{CountedIn, GaugeValue, SeriesId, SeriesTotal, SeriesTotals};
 
@@ -36,6 +36,8 @@ enum SeenValue {
     Nothing,
     /// A number that only rises.
     Number(f64),
+    /// A sum of numbers that may be negative.
+    Sum(f64),
     /// A number of which only the current value counts.
     Gauge,
     /// A histogram: its sum, and the buckets that are not zero by their index.
@@ -89,6 +91,9 @@ impl SeenArea {
                 return;
             }
             Kind::Gauge => SeenValue::Gauge,
+            Kind::HistogramPart | Kind::SummaryPart if description.sample.ends_with("_sum") => {
+                SeenValue::Sum(0.0)
+            }
             Kind::Counter | Kind::HistogramPart | Kind::SummaryPart => SeenValue::Number(0.0),
             Kind::Distribution => SeenValue::Values { sum: 0.0, buckets: Vec::new() },
         };
@@ -96,7 +101,7 @@ impl SeenArea {
         *seen = SeenRow { id, is_dropped, value };
         // The series exists from its first row on, even if it still is zero.
         match seen.value {
-            SeenValue::Number(_) | SeenValue::Values { .. } => {
+            SeenValue::Number(_) | SeenValue::Sum(_) | SeenValue::Values { .. } => {
                 totals.total_mut(id, self.counted_in);
             }
             SeenValue::Nothing | SeenValue::Gauge => {}
@@ -121,11 +126,18 @@ impl SeenRow {
                 // False for what is no number, too.
                 (risen > 0.0 && risen <= MAX_RISE).then_some(SeriesTotal::Sum(risen))
             }
+            SeenValue::Sum(seen) => {
+                let now = row.number.get();
+                let change = now - std::mem::replace(seen, now);
+                let is_plausible = change != 0.0 && change.abs() <= MAX_RISE;
+                is_plausible.then_some(SeriesTotal::Sum(change))
+            }
             SeenValue::Gauge => {
                 let set_at = row.set_at.load(Ordering::Acquire);
-                let value = row.number.get();
                 if let Some(series) = totals.series.get_mut(self.id.0)
-                    && value.is_finite()
+                    && let Some(value) = row.number.get_unless_removed()
+                    // `arctos.metrics` refuses other values, and statsd has none for them.
+                    && (value.is_finite() || series.description.naming == Naming::Verbatim)
                 {
                     series.gauge.push(GaugeValue { counted_in, value, set_at });
                 }

@@ -22,14 +22,14 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// What suffices for `series` series: their rows, as many help texts, 256 bytes of description for each, and
-    /// histograms for half of them. Pages that nothing was written to take no memory.
+    /// What suffices for `series` series: their rows, as many help texts, [`PARTS`] further rows for each, 256 bytes of
+    /// description for each and half of it for a further row, and histograms for half of them. Pages that nothing was
+    /// written to take no memory.
     pub fn for_series(series: u32) -> Self {
-        let rows = series.saturating_mul(2).next_multiple_of(ROWS_IN_BLOCK as u32);
         Self {
             series,
-            rows,
-            text_bytes: series.saturating_mul(256),
+            rows: series.saturating_mul(2 + PARTS) & !(ROWS_IN_BLOCK as u32 - 1),
+            text_bytes: series.saturating_mul(256 + PARTS * 128),
             histograms: series.div_ceil(2),
         }
     }
@@ -51,12 +51,16 @@ impl Capacity {
     }
 }
 
+/// Rows of the average series beyond its first, such as those of the 15 buckets of a Prometheus histogram.
+const PARTS: u32 = 18;
 const PAGE_BYTES: usize = 4096;
 /// What a row is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowUse {
     /// One series.
     Series,
+    /// A further row of a series that has several, as the buckets of a Prometheus histogram.
+    Part,
     /// All series of a metric that have no row of their own.
     Other,
     /// The help text of a metric.
@@ -355,7 +359,7 @@ mod tests {
         let area = area();
         let row = area.append(b"orders", RowUse::Series, true).unwrap();
         for (length, text, histogram) in
-            [(0, 0, 1), (u32::MAX, 0, 99), (6, u32::MAX, u32::MAX), (2000, 300, 6)]
+            [(0, 0, 1), (u32::MAX, 0, 99), (6, u32::MAX, u32::MAX), (2000, 5000, 6)]
         {
             row.length.store(length, Ordering::Relaxed);
             row.text.store(text, Ordering::Relaxed);

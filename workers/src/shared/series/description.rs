@@ -12,6 +12,10 @@
 
 /// The longest description in bytes.
 pub const MAX_BYTES: usize = 2048;
+/// The value of every tag of the series that counts what has no series of its own.
+pub const OTHER: &str = "other";
+/// The label that tells the buckets of a Prometheus histogram apart.
+const BOUND: &str = "le";
 
 /// What a series is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -102,6 +106,26 @@ impl Description {
         (bytes.len() <= MAX_BYTES).then_some(bytes)
     }
 
+    /// What the limit of series counts: the histogram or the summary that this is a part of, or this series.
+    pub fn whole(&self) -> Self {
+        match self.kind {
+            Kind::HistogramPart | Kind::SummaryPart => {
+                let tags = self.tags.iter().filter(|(name, _)| name != BOUND).cloned().collect();
+                Self { sample: String::new(), tags, ..self.clone() }
+            }
+            Kind::Counter | Kind::Gauge | Kind::Distribution | Kind::Help => self.clone(),
+        }
+    }
+
+    /// The series that counts instead of this one if there are too many. It is this one if it has no tags.
+    pub fn other(&self) -> Self {
+        let other = |(name, value): &(String, String)| {
+            let value = if name == BOUND { value } else { OTHER };
+            (name.clone(), value.to_owned())
+        };
+        Self { tags: self.tags.iter().map(other).collect(), ..self.clone() }
+    }
+
     /// Reads a description; `None` if the bytes are none.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (&[kind, aggregation, naming], mut rest) = bytes.split_first_chunk()?;
@@ -149,6 +173,22 @@ mod tests {
     fn a_description_is_read_as_it_was_written() {
         let bytes = orders().encode().unwrap();
         assert_eq!(Description::decode(&bytes), Some(orders()));
+    }
+
+    #[test]
+    fn the_buckets_of_a_histogram_are_one_series_and_keep_their_bounds() {
+        let bucket = |queue: &str, le: &str| Description {
+            kind: Kind::HistogramPart,
+            sample: "jobs_bucket".into(),
+            tags: vec![("queue".into(), queue.into()), ("le".into(), le.into())],
+            ..orders()
+        };
+        assert_eq!(bucket("mail", "1").whole(), bucket("mail", "+Inf").whole());
+        assert_ne!(bucket("mail", "1").whole(), bucket("sms", "1").whole());
+        assert_eq!(bucket("mail", "1").other(), bucket(OTHER, "1"));
+        assert_eq!(orders().whole(), orders());
+        let untagged = Description { tags: Vec::new(), ..orders() };
+        assert_eq!(untagged.other(), untagged);
     }
 
     #[test]

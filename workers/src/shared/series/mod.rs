@@ -37,6 +37,6 @@ pub mod values;
 
 pub use area::{Area, Capacity, RowUse, SeriesMemory};
 pub use attachment::Attachment;
-pub use description::{Aggregation, Description, Kind, Naming};
+pub use description::{Aggregation, Description, Kind, Naming, OTHER};
 pub use layout::Row;
 pub use values::ValueHistogram;

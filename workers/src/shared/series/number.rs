@@ -2,9 +2,12 @@
 
 use super::atomics::{AtomicU64, Ordering};
 
-/// Shape: the bits of an `f64`, so that zeroed memory holds 0.
+/// Shape: the bits of an `f64`, so that zeroed memory holds 0. One of the many NaN says that there is no number.
 #[repr(transparent)]
 pub struct SharedNumber(AtomicU64);
+
+/// A NaN that no calculation results in.
+const REMOVED: u64 = 0x7ff8_0000_dead_0000;
 
 impl SharedNumber {
     /// The number.
@@ -17,6 +20,19 @@ impl SharedNumber {
     #[inline]
     pub fn set(&self, number: f64) {
         self.0.store(number.to_bits(), Ordering::Relaxed);
+    }
+
+    /// From now on, there is no number.
+    #[inline]
+    pub fn remove(&self) {
+        self.0.store(REMOVED, Ordering::Relaxed);
+    }
+
+    /// The number; `None` if it was removed.
+    #[inline]
+    pub fn get_unless_removed(&self) -> Option<f64> {
+        let bits = self.0.load(Ordering::Relaxed);
+        (bits != REMOVED).then_some(f64::from_bits(bits))
     }
 
     /// Adds `amount`. Nothing that another thread or process adds meanwhile is lost.

@@ -125,7 +125,8 @@ fn add(family: &mut Family, amount: f64, tags: &Tags<'_, '_>) -> PyResult<()> {
     Ok(())
 }
 
-fn now_ns() -> u64 {
+/// CLOCK_MONOTONIC in nanoseconds.
+pub(super) fn now_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
         now.tv_sec().unsigned_abs().saturating_mul(1_000_000_000) + now.tv_nsec().unsigned_abs()
     })

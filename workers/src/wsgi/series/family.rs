@@ -9,10 +9,8 @@ use pyo3::types::{PyBool, PyInt, PyString, PyTuple};
 use super::place::Place;
 use super::recent::Recent;
 use crate::shared::series::attachment::{self, Attachment};
-use crate::shared::series::{Aggregation, Description, Kind, Naming, RowUse};
+use crate::shared::series::{Aggregation, Description, Kind, Naming, OTHER, RowUse};
 
-/// The value of every tag of the series that have no row of their own.
-const OTHER: &str = "other";
 /// The longest value of a tag in bytes. The rest is cut off.
 const MAX_VALUE_BYTES: usize = 200;
 
@@ -232,12 +230,17 @@ pub(super) fn is_constant(value: &Borrowed<'_, '_, PyAny>) -> bool {
         || value.is_none()
 }
 
-fn push_value(key: &mut Vec<u8>, value: &str) {
-    let mut end = value.len().min(MAX_VALUE_BYTES);
-    while !value.is_char_boundary(end) {
+/// The text without the characters that exceed `max_bytes`.
+pub(super) fn cut(text: &str, max_bytes: usize) -> &str {
+    let mut end = text.len().min(max_bytes);
+    while !text.is_char_boundary(end) {
         end -= 1;
     }
-    let kept = &value[..end];
+    &text[..end]
+}
+
+fn push_value(key: &mut Vec<u8>, value: &str) {
+    let kept = cut(value, MAX_VALUE_BYTES);
     key.extend_from_slice(&(kept.len() as u16).to_le_bytes());
     key.extend_from_slice(kept.as_bytes());
 }

@@ -9,12 +9,18 @@
 //! | [`family`] | the same texts | one hash |
 //! | [`Area::append`] | nothing yet: a new series | once for each series and process |
 //!
+//! The metrics of prometheus_client are its own objects. Each of their values ([`prometheus_value`]) keeps its row
+//! ([`prometheus_rows`]).
+//!
 //! [`Area::append`]: crate::shared::series::Area::append
 
 mod classes;
 mod family;
 mod fast_call;
 mod place;
+mod prometheus_rows;
+mod prometheus_value;
 mod recent;
 
 pub use classes::{Counter, Distribution, Gauge, add_methods, counter, distribution, gauge};
+pub use prometheus_value::PrometheusValue;

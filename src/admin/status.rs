@@ -231,6 +231,8 @@ fn worker(worker: &WorkerStatus) -> Value {
         "request": request.map(|request| json!({
             "line": request.line,
             "age_s": seconds(request.age),
+            "request_id": request.id,
+            "trace_id": (!request.trace.is_empty()).then_some(&request.trace),
         })),
         "requests": process.map(|process| process.requests_count),
         "connections_open": process.map(|process| process.open_count),
@@ -356,6 +358,7 @@ mod tests {
                 age: Duration::from_millis(1500),
                 line: "GET /a\"\n\u{1b}".to_owned(),
                 id: String::new(),
+                trace: "4bf9".to_owned(),
             }),
             requests_count: 12,
             open_count: 3,
@@ -376,7 +379,7 @@ mod tests {
                 {
                     "slot": 1, "generation": 3, "state": "ready", "pid": 70, "age_s": 60.0,
                     "restarts": 2,
-                    "request": { "line": "GET /a\"\n\u{1b}", "age_s": 1.5 },
+                    "request": { "line": "GET /a\"\n\u{1b}", "age_s": 1.5, "request_id": "", "trace_id": "4bf9" },
                     "requests": 12, "connections_open": 3, "rss_bytes": 1_048_576, "pss_bytes": 600,
                     "private_bytes": 500,
                 },

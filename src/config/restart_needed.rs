@@ -142,6 +142,7 @@ mod tests {
             S::BodyTempDir => ".",
             S::Static => "/s=/",
             S::AccessLogformat => "combined",
+            S::RequestIdHeader => "X-Request-Id",
             S::AccessLogSample => "0.5",
             S::AccessLogExclude => "/s",
             S::TimeoutFor => "/s=1",
@@ -185,6 +186,7 @@ mod tests {
             | S::BodyMinRate
             | S::WriteTimeout
             | S::MaxQueueTime
+            | S::SlowRequest
             | S::LimitRequestFields
             | S::LimitRequestFieldSize
             | S::LimitRequestHead

@@ -98,6 +98,7 @@ const EXAMPLES: &[(Setting, &str)] = &[
     (Setting::Certfile, "[\"/etc/ssl/shop.pem\"]"),
     (Setting::Keyfile, "[\"/etc/ssl/private/shop.key\"]"),
     (Setting::CaCerts, "\"/etc/ssl/clients.pem\""),
+    (Setting::RequestIdHeader, "\"X-Request-Id\""),
     (Setting::RootPath, "\"/shop\""),
     (Setting::ForwardedAllowIps, "[\"10.0.0.0/8\", \"unix\"]"),
     (Setting::ProxyAllowFrom, "[\"10.0.0.0/8\", \"unix\"]"),

@@ -100,6 +100,7 @@ pub(super) fn timeouts(
         keep_alive,
         write: reader.one(Setting::WriteTimeout, TIME)?,
         queue: Some(reader.one(Setting::MaxQueueTime, TIME_OR_ZERO)?).filter(|it| !it.is_zero()),
+        slow: Some(reader.one(Setting::SlowRequest, TIME_OR_ZERO)?).filter(|it| !it.is_zero()),
         linger: Timeouts::DEFAULT.linger,
         linger_total: Timeouts::DEFAULT.linger_total,
     })

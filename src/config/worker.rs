@@ -1,5 +1,6 @@
 //! The settings of a worker: limits, timeouts, and how it speaks HTTP.
 
+use arctos_worker::http::ResponseHead;
 use arctos_worker::settings::{
     AccessLogSettings, CallLimits, FileSettings, HeaderMap, KeepaliveMode, Limits, Settings,
 };
@@ -69,6 +70,7 @@ pub(super) fn worker(
         call_limits,
         header_map: reader.one(Setting::HeaderMap, Choice(&MAPS))?,
         server_header: reader.switch(Setting::ServerHeader)?,
+        request_id_header: request_id_header(reader)?,
         abandon_on_half_close: reader.switch(Setting::AbandonOnHalfClose)?,
         keepalive_mode: reader.one(Setting::KeepaliveMode, Choice(&MODES))?,
         root_path: root_path(reader)?,
@@ -88,6 +90,22 @@ pub(super) fn worker(
 
 pub(super) fn max_connections(reader: &mut Reader<'_>) -> Result<usize, ConfigError> {
     Ok(bounded(reader.one(Setting::MaxConnections, CONNECTIONS)?))
+}
+
+/// A name that neither the framing of a response nor the server itself uses.
+fn request_id_header(reader: &mut Reader<'_>) -> Result<Option<String>, ConfigError> {
+    let Some((text, origin)) = reader.last(Setting::RequestIdHeader) else {
+        reader.note(Setting::RequestIdHeader, String::new(), Origin::Default);
+        return Ok(None);
+    };
+    let Some(name) = text.to_str().filter(|name| ResponseHead::is_free_name(name.as_bytes()))
+    else {
+        let expected =
+            "the name of a response header that arctos does not set itself, such as X-Request-Id";
+        return Err(wrong(Setting::RequestIdHeader, origin, text, expected.to_owned()));
+    };
+    reader.note(Setting::RequestIdHeader, name.to_owned(), origin.clone());
+    Ok(Some(name.to_owned()))
 }
 
 fn root_path(reader: &mut Reader<'_>) -> Result<String, ConfigError> {

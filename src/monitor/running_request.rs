@@ -9,5 +9,6 @@ use crate::supervisor::log_event::RunningRequest;
 pub(super) fn running_request(entry: &'static WorkerEntry) -> Option<RunningRequest> {
     let age = monotonic()?.saturating_sub(entry.request_start()?);
     let line = entry.request_line().unwrap_or_default();
-    Some(RunningRequest { age, line, id: entry.request_id().unwrap_or_default() })
+    let id = entry.request_id().unwrap_or_default();
+    Some(RunningRequest { age, line, id, trace: entry.trace_id().unwrap_or_default() })
 }

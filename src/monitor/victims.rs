@@ -19,7 +19,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime};
 
-use arctos_worker::http::response::Refusal;
+use arctos_worker::http::response::{IdField, Refusal};
 use arctos_worker::http::{HttpDate, Status};
 use arctos_worker::shared::scoreboard::{Counter, WorkerEntry};
 use nix::errno::Errno;
@@ -148,7 +148,7 @@ pub(super) fn close(socket: &OwnedFd) {
 /// The response to a request. Which one it was is known only of the one that ran.
 fn response(status: Status, running: Option<&RunningRequest>) -> Vec<u8> {
     let is_head = running.is_some_and(|running| running.line.starts_with("HEAD "));
-    let request_id = running.map(|running| running.id.as_bytes()).unwrap_or_default();
+    let request_id = running.and_then(|running| IdField::usual(running.id.as_bytes()));
     let refusal = Refusal { request_id, ..Refusal::closing(status, is_head) };
     let mut response = Vec::new();
     refusal.put(&mut response, &HttpDate::at(SystemTime::now()), false);
@@ -219,7 +219,7 @@ mod tests {
 
     fn dead(end: WorkerEnd, line: &str) -> DeadWorker {
         let (line, id) = (line.to_owned(), "7f-01".to_owned());
-        let running = Some(RunningRequest { age: Duration::ZERO, line, id });
+        let running = Some(RunningRequest { age: Duration::ZERO, line, id, trace: String::new() });
         DeadWorker { running, ..DeadWorker::new(WorkerEntry::detached(), end) }
     }
 

@@ -74,6 +74,8 @@ pub struct RunningRequest {
     pub line: String,
     /// Its identifier; empty if it is not known.
     pub id: String,
+    /// The trace that it belongs to; empty if there is none.
+    pub trace: String,
 }
 
 /// What the supervisor has sent to the clients of a worker that ended.
@@ -90,8 +92,9 @@ impl RunningRequest {
     pub fn pairs(&self) -> Vec<(&'static str, Value<'_>)> {
         let age = i64::try_from(self.age.as_millis()).unwrap_or(i64::MAX);
         let id = (!self.id.is_empty()).then_some(("request_id", Value::Text(&self.id)));
+        let trace = (!self.trace.is_empty()).then_some(("trace_id", Value::Text(&self.trace)));
         let pairs = [("request_ms", Value::Number(age)), ("request", Value::Text(&self.line))];
-        pairs.into_iter().chain(id).collect()
+        pairs.into_iter().chain(id).chain(trace).collect()
     }
 }
 
@@ -288,7 +291,7 @@ mod tests {
 
     fn running() -> RunningRequest {
         let (age, line) = (Duration::from_millis(97), "GET /work".to_owned());
-        RunningRequest { age, line, id: "7f".to_owned() }
+        RunningRequest { age, line, id: "7f".to_owned(), trace: String::new() }
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub struct Settings {
     pub header_map: HeaderMap,
     /// Whether responses carry `Server: arctos`.
     pub server_header: bool,
+    /// The field of responses that has the identifier of the request, if one is sent.
+    pub request_id_header: Option<String>,
     /// Whether a request is abandoned if its client has ended its stream before the application is called, although it
     /// may go on reading.
     pub abandon_on_half_close: bool,
@@ -116,6 +118,7 @@ impl Default for Settings {
             call_limits: CallLimits::default(),
             header_map: Self::HEADER_MAP,
             server_header: Self::SERVER_HEADER,
+            request_id_header: None,
             abandon_on_half_close: Self::ABANDON_ON_HALF_CLOSE,
             root_path: String::new(),
             forwarding: Forwarding::default(),
@@ -202,6 +205,8 @@ pub struct Timeouts {
     pub write: Duration,
     /// For a complete request to wait before the application is called; then 503. `None` is unlimited.
     pub queue: Option<Duration>,
+    /// For a request until a line of the log says where its time went. `None` is unlimited.
+    pub slow: Option<Duration>,
     /// For the next bytes of a refused request, which are discarded (RFC 9112 §9.6).
     pub linger: Duration,
     /// For all of these bytes together.
@@ -219,6 +224,7 @@ impl Timeouts {
         keep_alive: Duration::from_secs(75),
         write: Duration::from_secs(60),
         queue: None,
+        slow: None,
         linger: Duration::from_secs(2),
         linger_total: Duration::from_secs(30),
     };

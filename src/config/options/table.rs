@@ -467,6 +467,14 @@ const BASE: &[OptionSpec] = {
         )
         .once("TIME", Time(Duration::ZERO)),
         row(
+            S::SlowRequest,
+            T::Times,
+            "slow-request",
+            "Log each request that takes longer (`request.slow`): its route, and how much of the time it \
+             waited, ran in the application and was sent (0 disables).",
+        )
+        .once("TIME", Time(Duration::ZERO)),
+        row(
             S::LimitRequestLine,
             T::Limits,
             "limit-request-line",

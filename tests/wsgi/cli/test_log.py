@@ -174,7 +174,8 @@ def test_a_json_access_line_has_the_request_id_of_application_and_log(serve, con
         "    return [environ['arctos.request_id'].encode()]\n"
     )
     path = tmp_path / "access.log"
-    server = Server("echoes:app", "--log-format", "json", "--access-logfile", path, "--pid", tmp_path / "pid", cwd=tmp_path)
+    trusted = ("--forwarded-allow-ips", "127.0.0.1")
+    server = Server("echoes:app", *trusted, "--log-format", "json", "--access-logfile", path, "--pid", tmp_path / "pid", cwd=tmp_path)
     try:
         lines = wait_for_json(server, SERVER_READY)
         answered = []

@@ -13,7 +13,8 @@ from support.wire import Ended, Wire
 
 TIMED_OUT = "request.timed_out"  # slot, pid, generation, reacted, request_ms, request, request_id
 LIMIT = ("--timeout", "500ms")
-PATIENT = (*LIMIT, "--timeout-grace", "60s")  # for requests that react on a busy machine
+TRUSTED = ("--forwarded-allow-ips", "127.0.0.1")  # so that the identifiers of requests are kept
+PATIENT = (*LIMIT, *TRUSTED, "--timeout-grace", "60s")  # for requests that react on a busy machine
 SIGNAL = signal.SIGRTMIN + 12
 WAITS = ["sleep", "spin", "receive", "poll", "lock", "join", "aio", "child"]
 
@@ -111,7 +112,7 @@ def test_an_error_of_the_cleanup_is_logged_and_answered_504(serve):
 
 @pytest.mark.parametrize("target", ["/swallow", "/in_c"])
 def test_a_request_that_does_not_react_is_dumped_and_killed(serve, target):
-    server = serve("late:app", *LIMIT, "--timeout-grace", "300ms")
+    server = serve("late:app", *LIMIT, *TRUSTED, "--timeout-grace", "300ms")
     answer = ask(server, target, "X-Request-Id: order-66")
     assert (answer.status, answer.field("X-Request-Id")) == (504, "order-66")
     died = server.wait_for(WORKER_DIED, answered=504)

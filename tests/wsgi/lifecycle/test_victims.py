@@ -100,7 +100,8 @@ def wait_at(wire, gate, inbox, *fields):
 @pytest.mark.parametrize("kind", ["tcp", "unix socket", "preload", "not shared yet"])
 def test_the_client_of_a_killed_request_gets_502(watched, open_wire, tmp_path, gate, inbox, kind):
     options = {"preload": ["--preload"], "not shared yet": ["--keepalive-mode", "shared"]}.get(kind, [])
-    running = watched(*options, bind=f"unix:{tmp_path}/http" if kind == "unix socket" else "127.0.0.1:0")
+    trusted = ["--forwarded-allow-ips", "127.0.0.1,unix"]
+    running = watched(*options, *trusted, bind=f"unix:{tmp_path}/http" if kind == "unix socket" else "127.0.0.1:0")
     wire = open_wire(running.address)
     killed = wait_at(wire, gate, inbox, "X-Request-Id: order-66")
     running.wait_for_duplicate()

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use crate::connection::write_buffer::WriteBuffer;
 use crate::http::forwarded::Forwarded;
-use crate::http::response::{CONTINUE, Refusal};
+use crate::http::response::{CONTINUE, IdField, Refusal};
 use crate::http::{
     BodyDecoder, BodyError, Framing, Head, HeadError, HeadScan, HttpDate, Parsed, PartialHead,
     Persistence, ProxiedAddresses, ReplyFraming, Status, Version,
@@ -97,6 +97,8 @@ pub struct Rules<'a> {
     pub counters: &'a Counters,
     /// Whether connections may be kept alive; not while the worker drains.
     pub persistence: Persistence,
+    /// The field of the response that has the identifier of the request.
+    pub request_id: Option<IdField<'a>>,
 }
 
 /// The head of a request that arrived in several reads.

@@ -5,7 +5,7 @@ use super::{
     Refused, Rules, State, discarded_bytes,
 };
 use crate::connection::write_buffer::WriteBuffer;
-use crate::http::response::{CHUNK_CLOSING, LAST_CHUNK, Refusal, put_chunk_size};
+use crate::http::response::{CHUNK_CLOSING, IdField, LAST_CHUNK, Refusal, put_chunk_size};
 use crate::http::{Framing, PartialHead, Persistence, ReplyFraming, ResponseHead, Status};
 use crate::shared::scoreboard::{Counter, Counters};
 
@@ -116,16 +116,17 @@ impl<C: AsRef<[u8]>> Connection<C> {
     /// The application failed. Before the head was sent, the response is a 500; afterwards it ends abruptly, never
     /// as if it were complete.
     pub fn fail(&mut self, rules: &Rules<'_>) {
-        self.fail_with(Status(500), b"", rules);
+        self.fail_with(Status(500), rules.request_id, rules);
     }
 
     /// The same for an application that was interrupted, because it exceeded its time limit. The 504 names the request
     /// by the identifier that the log has.
     pub fn exceed_time_limit(&mut self, request_id: &[u8], rules: &Rules<'_>) {
+        let request_id = rules.request_id.or(IdField::usual(request_id));
         self.fail_with(Status(504), request_id, rules);
     }
 
-    fn fail_with(&mut self, status: Status, request_id: &[u8], rules: &Rules<'_>) {
+    fn fail_with(&mut self, status: Status, request_id: Option<IdField<'_>>, rules: &Rules<'_>) {
         match self.state {
             State::Ready(facts) => {
                 rules.counters.inc(Counter::ReqSuccessRead);
@@ -181,6 +182,11 @@ impl<C: AsRef<[u8]>> Connection<C> {
             rules.date,
             rules.settings.server_header,
         );
+        if let Some(field) = &rules.request_id
+            && head.find(field.name).is_none()
+        {
+            field.add_to_head(self.write_buffer.tail());
+        }
         self.state = State::Replying(Replying {
             status: head.status(),
             framing,

@@ -105,6 +105,7 @@ impl Bench {
                 date: &self.date,
                 counters: &self.entry.counters,
                 persistence: self.persistence,
+                request_id: None,
             };
             let mut input = Cursor::new(&self.pending);
             let step = self.conn.step(&mut input, &mut self.head, &rules);
@@ -177,6 +178,7 @@ impl Bench {
             date: &self.date,
             counters: &self.entry.counters,
             persistence: self.persistence,
+            request_id: None,
         };
         self.conn.expire(timer, &self.pending, &rules);
         self.turn();
@@ -190,6 +192,7 @@ impl Bench {
             date: &self.date,
             counters: &self.entry.counters,
             persistence: self.persistence,
+            request_id: None,
         };
         self.conn.end_window(watched, &rules);
         self.turn();
@@ -329,6 +332,7 @@ fn gathered() -> Bench {
         date: &bench.date,
         counters: &bench.entry.counters,
         persistence: bench.persistence,
+        request_id: None,
     };
     let mut input = Cursor::new(b"b");
     assert!(matches!(bench.conn.step(&mut input, &mut bench.head, &rules), Step::Store(b"b")));

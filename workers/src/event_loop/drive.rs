@@ -12,6 +12,8 @@ pub(super) mod proxy_header;
 mod quarantine;
 mod queue;
 mod refused;
+mod request_id;
+mod slow;
 
 use std::io;
 use std::time::Duration;
@@ -23,7 +25,7 @@ use crate::connection::{CloseManner, Connection, Cursor, ItemFate, Rules, Step};
 use crate::event_loop::claimed_place::{ClaimedPlace, Progress};
 use crate::event_loop::client::{Client, Streaming};
 use crate::event_loop::file_transfer::FileTransfer;
-use crate::event_loop::record::{Record, Timing};
+use crate::event_loop::record::Record;
 use crate::event_loop::transport::{Awaits, Transport};
 use crate::http::{Framing, Head, ResponseHead};
 use crate::process::fork_guard;
@@ -325,7 +327,6 @@ fn answer<A: Application>(
         return client.conn_mut().refuse_complete(reason, head.to_partial(head_bytes), &rules);
     }
     context.sequence += 1;
-    let called = context.clock.now();
     let before = context.clock.monotonic();
     let info = client.conn().info().clone();
     let forwarded = client.conn().forwarded().cloned();
@@ -338,14 +339,11 @@ fn answer<A: Application>(
         sequence: context.sequence,
         queue_wait,
     };
-    let record = finish::record_of(app, context, &request);
-    client.begin_call(Timing::new(called, queue_wait), record);
-    if let Some(memory) = context.spare.take() {
-        client.conn_mut().write_buffer().lend(memory);
-    }
+    let id = finish::begin(app, context, client, &request);
     let mut files = context.files.take();
     if let Some(server) = &mut files {
-        let (clock, log, rules) = (&context.clock, &context.log, context.reply_rules(&info));
+        let (clock, log, rules) =
+            (&context.clock, &context.log, request_id::rules(context, &info, &id));
         if server.answer(client, (head_bytes, head), clock, log, &rules) {
             context.files = files;
             return context.clock.read();
@@ -354,7 +352,7 @@ fn answer<A: Application>(
     let request_line = (head.method.of(head_bytes), head.path.of(head_bytes));
     admission::show(context, before, before, request_line);
     context.entry.show_connection(client.own_socket());
-    let rules = context.reply_rules(&info);
+    let rules = request_id::rules(context, &info, &id);
     let place = client.place().copied();
     let (conn, transport) = client.conn_and_transport();
     let mut wire = Wire { place, ..Wire::new(conn, transport, rules, context, request_line) };

@@ -48,6 +48,7 @@ impl<'a> FinishedRequest<'a> {
             phases,
             labels: RequestLabels {
                 request_id: record.and_then(Record::id),
+                trace_id: record.and_then(Record::trace).map(|trace| trace.as_slice()),
                 ..RequestLabels::default()
             },
             refused: None,

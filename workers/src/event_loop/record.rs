@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::event_loop::kept_values::KeptValues;
-use crate::http::Head;
+use crate::http::{Head, TraceId, trace_parent};
 
 /// What is kept of a request for those who read about it once it is finished, and for the scoreboard while the
 /// application produces further items: its head as it was sent, and its identifier.
@@ -82,6 +82,11 @@ impl Record {
     /// The identifier of the request, if it is known.
     pub fn id(&self) -> Option<&[u8]> {
         if self.id.is_empty() { None } else { Some(&self.id) }
+    }
+
+    /// The trace that the request belongs to, if it names one.
+    pub fn trace(&self) -> Option<&TraceId> {
+        trace_parent::trace_of(self.find_all("traceparent"))
     }
 
     /// How much memory the record holds.

@@ -32,6 +32,7 @@ mod scan;
 pub mod span;
 pub mod status;
 mod target;
+pub mod trace_parent;
 pub mod version;
 
 pub use body::BodyDecoder;
@@ -51,4 +52,5 @@ pub use proxy_protocol::{ParsedProxy, ProxiedAddresses, ProxyError};
 pub use response::{Persistence, ReplyFraming, ResponseError, ResponseHead};
 pub use span::Span;
 pub use status::Status;
+pub use trace_parent::TraceId;
 pub use version::Version;

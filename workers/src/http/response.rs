@@ -161,6 +161,11 @@ impl ResponseHead {
         Ok(())
     }
 
+    /// Whether a field of this name could be added, and means nothing to the server.
+    pub fn is_free_name(name: &[u8]) -> bool {
+        byte_class::are(name, TOKEN) && ResponseField::of(name) == ResponseField::Other
+    }
+
     /// Returns the status; `Status(0)` before [`ResponseHead::start`].
     pub fn status(&self) -> Status {
         Status(self.code)
@@ -372,6 +377,35 @@ fn put_connection(out: &mut Vec<u8>, persistence: Persistence, version: Version)
     }
 }
 
+/// The field with the identifier of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct IdField<'a> {
+    /// Its name, a token.
+    pub name: &'a str,
+    /// The identifier: visible ASCII.
+    pub id: &'a [u8],
+}
+
+impl<'a> IdField<'a> {
+    /// `X-Request-Id`, if there is an identifier.
+    pub fn usual(id: &'a [u8]) -> Option<Self> {
+        if id.is_empty() { None } else { Some(Self { name: "X-Request-Id", id }) }
+    }
+
+    /// Adds the field to a complete head at the end of `out`: in front of its empty line.
+    pub fn add_to_head(&self, out: &mut Vec<u8>) {
+        out.truncate(out.len().saturating_sub(b"\r\n".len()));
+        self.put(out);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        for part in [self.name.as_bytes(), b": ", self.id, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
+}
+
 /// A complete response that the server sends in place of the application: a one-line text body with the status.
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "the names of the fields say what they are")]
@@ -381,8 +415,8 @@ pub struct Refusal<'a> {
     pub is_head: bool,
     pub version: Version,
     pub persistence: Persistence,
-    /// X-Request-Id, or empty for none: visible ASCII.
-    pub request_id: &'a [u8],
+    /// The field with the identifier of the request, or none.
+    pub request_id: Option<IdField<'a>>,
     /// When to try again after a 503 (RFC 9110 §10.2.3).
     pub retry_after_s: u32,
 }
@@ -395,7 +429,7 @@ impl Refusal<'_> {
     pub fn closing(status: Status, is_head: bool) -> Self {
         let (version, persistence) = (Version::Http11, Persistence::Close);
         let retry_after_s = Self::RETRY_AFTER_S;
-        Self { status, is_head, version, persistence, request_id: b"", retry_after_s }
+        Self { status, is_head, version, persistence, request_id: None, retry_after_s }
     }
 
     /// Appends head and body. A 503 has Retry-After.
@@ -418,10 +452,8 @@ impl Refusal<'_> {
             out.extend_from_slice(itoa::Buffer::new().format(self.retry_after_s).as_bytes());
             out.extend_from_slice(b"\r\n");
         }
-        if !self.request_id.is_empty() {
-            out.extend_from_slice(b"X-Request-Id: ");
-            out.extend_from_slice(self.request_id);
-            out.extend_from_slice(b"\r\n");
+        if let Some(field) = &self.request_id {
+            field.put(out);
         }
         put_connection(out, self.persistence, self.version);
         out.extend_from_slice(b"\r\n");

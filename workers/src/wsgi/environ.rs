@@ -16,11 +16,11 @@ use super::ffi;
 use super::file_wrapper::FileWrapper;
 use super::input::Input;
 use super::names::{Keys, KnownFields, Treatment, key_text};
-use super::request_id::{self, RequestIds};
+use super::request_id::RequestIds;
 use super::timeout::Timeout;
 use crate::application::{Request, RequestBody};
 use crate::connection::{ConnInfo, TlsInfo};
-use crate::http::{Framing, Version};
+use crate::http::{Framing, TraceId, Version, trace_parent};
 use crate::settings::Settings;
 use crate::shared::path_info::{below_root, percent_decoded};
 use crate::shared::socket_name::SocketName;
@@ -96,22 +96,22 @@ impl Environs {
         })
     }
 
-    /// Builds the environ of a request, and returns it with the identifier of the request. The body moves into
+    /// Builds the environ of a request, and returns it with the identifiers of the request. The body moves into
     /// `wsgi.input`.
     pub(super) fn build<'py>(
         &mut self,
         py: Python<'py>,
         request: &mut Request<'_>,
         ids: &mut RequestIds,
-    ) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyString>)> {
+    ) -> PyResult<(Bound<'py, PyDict>, Identifiers<'py>)> {
         let environ = self.copy_template(py, request.conn)?;
         self.set_request_line(py, &environ, request)?;
         self.set_peer(py, &environ, request.conn.source())?;
         if request.conn.proxied.is_some() {
             self.set_proxied(py, &environ, request.conn)?;
         }
-        let sent_id = self.set_fields(py, &environ, request)?;
-        let id = match sent_id {
+        let sent = self.set_fields(py, &environ, request, ids)?;
+        let id = match sent.request {
             Some(sent) => sent,
             None => ids.make(py, request.sequence)?,
         };
@@ -146,7 +146,7 @@ impl Environs {
                     .set_item(&self.keys.wsgi_input, Py::new(py, Input::spooled(py, spool)?)?)?;
             }
         }
-        Ok((environ, id))
+        Ok((environ, Identifiers { request: id, trace: sent.trace }))
     }
 
     /// Sets CONTENT_LENGTH for a body that was chunked. The body is complete, so its length is known, and most
@@ -268,16 +268,17 @@ impl Environs {
         Ok(())
     }
 
-    /// Sets the header fields. Returns the client's X-Request-Id, if it is valid.
+    /// Sets the header fields. Returns the identifiers that came with the request, as far as they are kept.
     fn set_fields<'py>(
         &mut self,
         py: Python<'py>,
         environ: &Bound<'py, PyDict>,
         request: &Request<'_>,
-    ) -> PyResult<Option<Bound<'py, PyString>>> {
+        ids: &RequestIds,
+    ) -> PyResult<SentIdentifiers<'py>> {
         let Request { head, head_bytes, .. } = request;
         let mut seen = 0_u128;
-        let mut sent_id = None;
+        let mut sent = SentIdentifiers { request: None, trace: None };
         for field in &head.fields {
             let name = field.name.of(head_bytes);
             let value = field.value.of(head_bytes);
@@ -296,6 +297,10 @@ impl Environs {
                     | Treatment::Uncached
                     | Treatment::Host
                     | Treatment::RequestId => b",",
+                    Treatment::TraceParent => {
+                        sent.trace = None; // Nobody knows which one is meant.
+                        b","
+                    }
                     Treatment::Dropped => continue,
                 };
                 join(py, environ, known.key.bind(py), separator, value)?;
@@ -318,7 +323,11 @@ impl Environs {
                 Treatment::RequestId => {
                     let text = ffi::latin1(py, value)?;
                     environ.set_item(&known.key, &text)?;
-                    sent_id = request_id::is_valid(value).then_some(text);
+                    sent.request = ids.keeps(request, value).then_some(text);
+                }
+                Treatment::TraceParent => {
+                    environ.set_item(&known.key, ffi::latin1(py, value)?)?;
+                    sent.trace = trace_parent::trace_id(value).copied();
                 }
                 Treatment::Dropped => {}
             }
@@ -326,7 +335,7 @@ impl Environs {
         if let Some(authority) = head.authority {
             environ.set_item(&self.keys.http_host, ffi::latin1(py, authority.of(head_bytes))?)?;
         }
-        Ok(sent_id)
+        Ok(sent)
     }
 
     /// Sets SERVER_NAME and SERVER_PORT for a unix socket, which has neither: from the client's Host, or else
@@ -349,6 +358,20 @@ impl Environs {
         }
         environ.set_item(&self.keys.server_port, ffi::latin1(py, port)?)
     }
+}
+
+/// What names a request.
+pub(super) struct Identifiers<'py> {
+    /// `arctos.request_id`.
+    pub(super) request: Bound<'py, PyString>,
+    /// The trace that it belongs to.
+    pub(super) trace: Option<TraceId>,
+}
+
+/// The identifiers that came with a request, as far as they are kept.
+struct SentIdentifiers<'py> {
+    request: Option<Bound<'py, PyString>>,
+    trace: Option<TraceId>,
 }
 
 /// Returns the value as str: the last one of this field if the bytes are the same.

@@ -13,6 +13,7 @@ use super::hooks::HookFailure;
 use super::interrupt;
 use super::traceback::{formatted, traceback, unformatted};
 use crate::application::AppError;
+use crate::http::TraceId;
 use crate::process::fork_guard;
 use crate::shared::log::{Level, Log, Value};
 use crate::shared::scoreboard::WorkerEntry;
@@ -42,12 +43,19 @@ pub(super) struct RequestLabel {
     text: Box<[u8]>,
     method_end: usize,
     path_end: usize,
+    trace: Option<TraceId>,
 }
 
 impl RequestLabel {
     /// Creates the label of a request. The path is without its query.
-    pub(super) fn new(method: &[u8], path: &[u8], request_id: &[u8]) -> Self {
+    pub(super) fn new(
+        method: &[u8],
+        path: &[u8],
+        request_id: &[u8],
+        trace: Option<&TraceId>,
+    ) -> Self {
         Self {
+            trace: trace.copied(),
             text: [method, path, request_id].concat().into_boxed_slice(),
             method_end: method.len(),
             path_end: method.len() + path.len(),
@@ -56,7 +64,7 @@ impl RequestLabel {
 
     /// Creates the label of an event that belongs to no request.
     fn none() -> Self {
-        Self::new(b"", b"", b"")
+        Self::new(b"", b"", b"", None)
     }
 
     /// The identifier of the request.
@@ -64,12 +72,19 @@ impl RequestLabel {
         &self.text[self.path_end..]
     }
 
-    fn pairs(&self) -> [(&str, Value<'_>); 3] {
-        [
+    /// The trace that the request belongs to.
+    pub(super) fn trace(&self) -> Option<&TraceId> {
+        self.trace.as_ref()
+    }
+
+    fn pairs(&self) -> Vec<(&str, Value<'_>)> {
+        let trace = self.trace.as_ref().map(|trace| ("trace_id", Value::Bytes(trace)));
+        let named = [
             ("method", Value::Bytes(&self.text[..self.method_end])),
             ("path", Value::Bytes(&self.text[self.method_end..self.path_end])),
             ("request_id", Value::Bytes(&self.text[self.path_end..])),
-        ]
+        ];
+        named.into_iter().chain(trace).collect()
     }
 }
 
@@ -108,8 +123,8 @@ impl Reporter {
 
     /// Names the request that the application is called for, for the supervisor's log.
     #[inline]
-    pub(super) fn begin_call(&self, request_id: &[u8]) {
-        self.entry.identify_request(request_id);
+    pub(super) fn begin_call(&self, request_id: &[u8], trace: Option<&TraceId>) {
+        self.entry.identify_request(request_id, trace);
     }
 
     /// Logs what a call of the application left unfinished in `wsgi.errors`.

@@ -263,7 +263,7 @@ impl Bridge {
         Ok(Self {
             application,
             environs: Environs::new(py, settings, slot.0, errors, timeout)?,
-            ids: RequestIds::new(slot, generation),
+            ids: RequestIds::new(slot, generation, &settings.forwarding.proxies),
             responders: Responders::new(),
             context: Context::new(py)?,
             reporter: Reporter::new(log, text, entry),
@@ -309,16 +309,16 @@ impl Bridge {
         let (method, path) = (head.method.of(head_bytes), head.path.of(head_bytes));
         let prepared = self.environs.build(py, &mut request, &mut self.ids);
         let prepared = prepared.and_then(|made| Ok((made, self.responders.take(py)?)));
-        let ((environ, request_id), starter) = match prepared {
+        let ((environ, ids), starter) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
-                let label = RequestLabel::new(method, path, self.ids.text(sequence));
+                let label = RequestLabel::new(method, path, self.ids.text(sequence), None);
                 return Err(self.reporter.report(py, &label, CallFailure::Raised(error)));
             }
         };
-        let id = ffi::latin1_bytes(&request_id).unwrap_or_default();
-        self.reporter.begin_call(id);
-        let label = || RequestLabel::new(method, path, id);
+        let id = ffi::latin1_bytes(&ids.request).unwrap_or_default();
+        self.reporter.begin_call(id, ids.trace.as_ref());
+        let label = || RequestLabel::new(method, path, id, ids.trace.as_ref());
         let logged = self.variables.keep(&environ);
         let variables = &mut self.variables;
         let responder = starter.responder.bind(py);

@@ -72,13 +72,15 @@ pub(super) enum Treatment {
     Host,
     /// The field is X-Request-Id.
     RequestId,
+    /// The field is traceparent.
+    TraceParent,
     /// The field is dropped. `Proxy` would become HTTP_PROXY, which HTTP client libraries use as their configuration
     /// (CVE-2016-1000110, "httpoxy"). Transfer-Encoding no longer applies, because the application gets the decoded
     /// body.
     Dropped,
 }
 
-use Treatment::{Cookie, Dropped, Host, Plain, RequestId, Uncached};
+use Treatment::{Cookie, Dropped, Host, Plain, RequestId, TraceParent, Uncached};
 
 /// Known field names, in lower case. There are at most 128, because their indexes are bits of a mask.
 const KNOWN: &[(&str, Treatment)] = &[
@@ -132,7 +134,7 @@ const KNOWN: &[(&str, Treatment)] = &[
     ("sec-fetch-user", Plain),
     ("sec-gpc", Plain),
     ("te", Plain),
-    ("traceparent", Uncached),
+    ("traceparent", TraceParent),
     ("tracestate", Uncached),
     ("transfer-encoding", Dropped),
     ("upgrade", Plain),

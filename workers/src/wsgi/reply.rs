@@ -271,7 +271,7 @@ impl AppBody for ReplyBody {
         Python::attach(|py| {
             let owner = start_response::owner(self.responder.bind(py));
             let context = self.context.share(py);
-            self.reporter.begin_call(self.label.request_id());
+            self.reporter.begin_call(self.label.request_id(), self.label.trace());
             let next = || interrupt::allowed(|| self.next_chunk(py));
             let chunk = context.run(py, || ffi::lend_outlet(outlet, owner, next));
             self.reporter.end_call();
@@ -283,7 +283,7 @@ impl AppBody for ReplyBody {
         Python::attach(|py| {
             let context = self.context.share(py);
             let reporter = self.reporter.clone();
-            self.reporter.begin_call(self.label.request_id());
+            self.reporter.begin_call(self.label.request_id(), self.label.trace());
             context.run(py, || interrupt::allowed(|| self.end(py)));
             reporter.end_call();
         });

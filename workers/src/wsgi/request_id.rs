@@ -1,4 +1,4 @@
-//! `arctos.request_id`: the client's X-Request-Id if it is valid, or else a generated one.
+//! `arctos.request_id`: the X-Request-Id of a trusted proxy if it is valid, or else a generated one.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -7,6 +7,8 @@ use pyo3::types::PyString;
 
 use super::ffi;
 use crate::application::Request;
+use crate::http::forwarded;
+use crate::settings::TrustedPeers;
 use crate::shared::identity::{Generation, SlotId};
 
 /// Maximum bytes of an identifier from a client.
@@ -16,12 +18,14 @@ const WORKER_DIGITS: usize = 12;
 const REQUEST_DIGITS: usize = 12;
 
 /// Whether an identifier is safe to log and pass on: visible ASCII, and not too long.
-pub(super) fn is_valid(id: &[u8]) -> bool {
+fn is_valid(id: &[u8]) -> bool {
     (1..=MAX_BYTES).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }
 
 /// Generates identifiers. They are unique as long as no two workers draw the same 48 bits.
 pub(super) struct RequestIds {
+    /// The proxies whose identifiers are kept.
+    proxies: TrustedPeers,
     /// The worker's digits, drawn once, followed by the request's.
     text: [u8; WORKER_DIGITS + REQUEST_DIGITS],
 }
@@ -29,11 +33,11 @@ pub(super) struct RequestIds {
 impl RequestIds {
     /// Creates the generator of a worker. Slot and generation repeat after each start and in each container, so they
     /// only contribute to a random number.
-    pub(super) fn new(slot: SlotId, generation: Generation) -> Self {
+    pub(super) fn new(slot: SlotId, generation: Generation, proxies: &TrustedPeers) -> Self {
         let worker = RandomState::new().hash_one((slot, generation, std::process::id()));
         let mut text = [b'0'; WORKER_DIGITS + REQUEST_DIGITS];
         write_hex(&mut text[..WORKER_DIGITS], worker);
-        Self { text }
+        Self { proxies: proxies.clone(), text }
     }
 
     /// Returns the identifier of a request, by its number in this worker.
@@ -42,11 +46,18 @@ impl RequestIds {
         &self.text
     }
 
-    /// Returns the identifier that the environ has for a request: the client's or a generated one.
+    /// Whether an identifier is kept that came with a request.
+    pub(super) fn keeps(&self, request: &Request<'_>, id: &[u8]) -> bool {
+        is_valid(id)
+            && !self.proxies.is_empty()
+            && forwarded::is_trusted(request.conn.source(), &self.proxies)
+    }
+
+    /// Returns the identifier that the environ has for a request: the proxy's or a generated one.
     pub(super) fn of<'a>(&'a mut self, request: &Request<'a>) -> &'a [u8] {
-        match request.head.find(request.head_bytes, "x-request-id").filter(|id| is_valid(id)) {
-            Some(sent) => sent,
-            None => self.text(request.sequence),
+        match request.head.find(request.head_bytes, "x-request-id") {
+            Some(sent) if self.keeps(request, sent) => sent,
+            Some(_) | None => self.text(request.sequence),
         }
     }
 
@@ -84,8 +95,8 @@ mod tests {
 
     #[test]
     fn two_requests_and_two_workers_have_different_ids() {
-        let mut ids = RequestIds::new(SlotId(1), Generation(1));
-        let mut others = RequestIds::new(SlotId(1), Generation(1));
+        let mut ids = RequestIds::new(SlotId(1), Generation(1), &TrustedPeers::default());
+        let mut others = RequestIds::new(SlotId(1), Generation(1), &TrustedPeers::default());
         let first = ids.text(1).to_vec();
         assert_ne!(ids.text(2), first);
         assert_ne!(others.text(1), first);

@@ -19,6 +19,14 @@ pub(super) const ROWS: &[OptionSpec] = &[
     row(S::ServerHeader, T::Http, "server-header", "Send `Server: arctos` in responses.")
         .once("on|off", Switch(Settings::SERVER_HEADER)),
     row(
+        S::RequestIdHeader,
+        T::Http,
+        "request-id-header",
+        "Send the identifier of each request in this response header, such as `X-Request-Id`, unless \
+         the application has set it.",
+    )
+    .optional("NAME"),
+    row(
         S::AbandonOnHalfClose,
         T::Http,
         "abandon-on-half-close",

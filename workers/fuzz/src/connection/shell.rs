@@ -66,7 +66,7 @@ impl<'a> Shell<'a> {
         counters.inc(Counter::ConnAcceptSuccess);
         let date = HttpDate::at(SystemTime::UNIX_EPOCH);
         let persistence = Persistence::KeepAlive;
-        let rules = Rules { settings, date: &date, counters, persistence };
+        let rules = Rules { settings, date: &date, counters, persistence, request_id: None };
         let mut shell = Shell::new(rules);
         let mut head = Head::new();
         let mut pieces = pieces(bytes, ends);

@@ -106,6 +106,7 @@ impl Shared {
             date: &self.date,
             counters: &self.entry.counters,
             persistence: self.persistence,
+            request_id: None,
         }
     }
 }

@@ -20,6 +20,9 @@ use crate::shared::scoreboard::{Command, WorkerEntry};
 /// as many as it likes, and a full disk may be the one that the log is on.
 const REFUSALS_LOGGED: u32 = 10;
 const REFUSALS_INTERVAL: Duration = Duration::from_secs(60);
+/// Slow requests that one worker logs in each interval. If everything is slow, a few of them show why.
+const SLOW_LOGGED: u32 = 10;
+const SLOW_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What all clients of a worker share.
 #[expect(missing_docs, reason = "the types of the other fields say what they are")]
@@ -67,6 +70,8 @@ pub(super) struct LimitedLogs {
     pub(super) refusals: Throttle,
     /// Limits how many bodies that could not be stored are logged.
     pub(super) not_stored: Throttle,
+    /// Limits how many slow requests are logged.
+    pub(super) slow: Throttle,
     /// The lines that the access log has lost.
     pub(super) losses: Losses,
 }
@@ -97,6 +102,7 @@ impl WorkerContext {
             limited: LimitedLogs {
                 refusals: Throttle::new(REFUSALS_LOGGED, REFUSALS_INTERVAL),
                 not_stored: Throttle::new(REFUSALS_LOGGED, REFUSALS_INTERVAL),
+                slow: Throttle::new(SLOW_LOGGED, SLOW_INTERVAL),
                 losses: Losses::default(),
             },
             spare: None,
@@ -150,7 +156,10 @@ impl WorkerContext {
     /// Whether the head of each request is kept until it is finished, because somebody writes about requests then. The
     /// application's further items need it in any case.
     pub fn keeps_heads(&self) -> bool {
+        let settings = &self.settings;
         self.access.is_some()
+            || settings.timeouts.slow.is_some()
+            || settings.request_id_header.is_some()
     }
 
     /// The limits and counters of connections at this moment.
@@ -160,6 +169,7 @@ impl WorkerContext {
             date: self.clock.date(),
             counters: &self.entry.counters,
             persistence: self.persistence(),
+            request_id: None,
         }
     }
 

@@ -1,6 +1,7 @@
-//! How a request ends: the application's side of it is closed, and everybody who wants to know about it is told.
+//! How a request begins and ends: what is kept of it, and who is told about it once the application's side is closed.
 
-use super::{SPARE_BYTES, WorkerContext, admission};
+use super::request_id::{self, RequestId};
+use super::{SPARE_BYTES, WorkerContext, admission, slow};
 use crate::application::{AppBody, Application, Request};
 use crate::event_loop::access_log::AccessLog;
 use crate::event_loop::client::Client;
@@ -10,8 +11,24 @@ use crate::http::Status;
 use crate::shared::fd;
 use crate::shared::scoreboard::{StatusClass, WorkerEntry};
 
-/// The record of a request that the application is about to be called for, if somebody wants it.
-pub(super) fn record_of<A: Application>(
+/// The application is about to be called for a request, or a file to be sent. Returns the identifier that the response
+/// is to have.
+pub(super) fn begin<A: Application>(
+    app: &mut A,
+    context: &mut WorkerContext,
+    client: &mut Client<A::Body>,
+    request: &Request<'_>,
+) -> Option<RequestId> {
+    let record = record_of(app, context, request);
+    client.begin_call(Timing::new(context.clock.now(), request.queue_wait), record);
+    if let Some(memory) = context.spare.take() {
+        client.conn_mut().write_buffer().lend(memory);
+    }
+    request_id::of(context, client)
+}
+
+/// The record of a request, if somebody wants it.
+fn record_of<A: Application>(
     app: &mut A,
     context: &mut WorkerContext,
     request: &Request<'_>,
@@ -21,9 +38,11 @@ pub(super) fn record_of<A: Application>(
     }
     let mut record = context.spare_record.take().unwrap_or_default();
     record.replace(request.head_bytes, request.head);
-    if context.access.as_ref().is_some_and(AccessLog::names_requests)
-        && let Some(id) = app.request_id(request)
-    {
+    let settings = &context.settings;
+    let is_named = settings.timeouts.slow.is_some()
+        || settings.request_id_header.is_some()
+        || context.access.as_ref().is_some_and(AccessLog::names_requests);
+    if is_named && let Some(id) = app.request_id(request) {
         record.identify(id);
     }
     Some(record)
@@ -111,6 +130,7 @@ pub(super) fn end_call(context: &mut WorkerContext, timing: Option<&mut Timing>)
 pub(super) fn hand_over(context: &mut WorkerContext, finished: &FinishedRequest<'_>) {
     if finished.refused.is_none() {
         count(context.entry, finished);
+        slow::note(context, finished);
     }
     if let Some(access) = &mut context.access {
         access.record(finished, context.clock.wall());

@@ -254,10 +254,14 @@ impl WorkerEntry {
         self.begin_call(monotonic);
     }
 
-    /// Names the running request by its identifier, once it has one. Called by the worker.
+    /// Names the running request by its identifier, once it has one, and by the trace that it belongs to. Called by the
+    /// worker.
     #[inline]
-    pub fn identify_request(&self, id: &[u8]) {
-        self.request_id.write_one(id);
+    pub fn identify_request(&self, id: &[u8], trace: Option<&[u8; 32]>) {
+        match trace {
+            None => self.request_id.write_one(id),
+            Some(trace) => self.request_id.write(&[id, b" ", trace]),
+        }
     }
 
     /// The application is called, for a request or not. Called by the worker, which is busy until
@@ -374,7 +378,15 @@ impl WorkerEntry {
 
     /// The identifier of the running or last request; `None` if it changes too fast to be read.
     pub fn request_id(&self) -> Option<String> {
-        self.request_id.read()
+        let text = self.request_id.read()?;
+        Some(text.split(' ').next().unwrap_or_default().to_owned())
+    }
+
+    /// The trace that the running or last request belongs to; `None` if there is none, or if it changes too fast to be
+    /// read.
+    pub fn trace_id(&self) -> Option<String> {
+        let text = self.request_id.read()?;
+        text.split_once(' ').map(|(_, trace)| trace.to_owned())
     }
 
     /// The open connections of the worker (`conn.open`).

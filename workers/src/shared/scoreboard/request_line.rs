@@ -13,8 +13,8 @@ const MAX_ATTEMPTS: usize = 64;
 
 /// Method and path; longer ones are cut to 200 bytes.
 pub(super) type RequestLineCell = TextCell<25>;
-/// The identifier of a request, which is never longer than 128 bytes.
-pub(super) type RequestIdCell = TextCell<16>;
+/// The identifier of a request, which is never longer than 128 bytes, and if it belongs to a trace, a space and 32 bytes.
+pub(super) type RequestIdCell = TextCell<21>;
 
 /// A text of at most so many words of eight bytes.
 #[repr(C, align(128))]
@@ -147,7 +147,7 @@ mod tests {
             assert_eq!(id.read(), Some(text));
         }
         id.write_one(&[b'x'; 300]);
-        assert_eq!(id.read(), Some("x".repeat(128)));
+        assert_eq!(id.read(), Some("x".repeat(168)));
         id.write_one(b"");
         assert_eq!(id.read().unwrap(), "");
     }

@@ -470,7 +470,7 @@ const BASE: &[OptionSpec] = {
             S::SlowRequest,
             T::Times,
             "slow-request",
-            "Log each request that takes longer (`request.slow`): its route, and how much of the time it \
+            "Log each request that takes longer (`request.slow`), and how much of the time it \
              waited, ran in the application and was sent (0 disables).",
         )
         .once("TIME", Time(Duration::ZERO)),

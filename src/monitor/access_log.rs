@@ -1,6 +1,6 @@
 //! The access log, which is opened before the workers give up the right to open it, and reopened on USR1.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
@@ -57,14 +57,26 @@ pub(super) fn is_permanent(access: &AccessLog) -> bool {
     }
 }
 
-/// Duplicates a descriptor that whoever started this process has opened for writing.
+/// Duplicates a descriptor that whoever started this process has opened for writing. One that would be closed by
+/// execve(2) was not inherited: it is another file of this process, such as a listening socket.
 fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     let file = fd::duplicate(number)?;
+    if closes_on_exec(number) {
+        return Err(io::Error::other("it was not inherited from the process that started arctos"));
+    }
     let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?);
     if flags & OFlag::O_ACCMODE == OFlag::O_RDONLY {
         return Err(io::Error::other("it is not open for writing"));
     }
     Ok(file)
+}
+
+/// Whether execve(2) closes a descriptor, as far as proc(5) says so.
+fn closes_on_exec(number: RawFd) -> bool {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap_or_default();
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & libc::O_CLOEXEC != 0)
 }
 
 /// Connects to a syslog daemon, so that the kernel says when it is gone.
@@ -143,6 +155,8 @@ mod tests {
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::{lchown, symlink};
 
+    use nix::fcntl::FdFlag;
+
     use super::*;
 
     #[test]
@@ -188,11 +202,16 @@ mod tests {
     fn an_inherited_descriptor_has_to_be_open_for_writing() {
         let mut file = tempfile::tempfile().unwrap();
         let log = AccessLog::Fd(file.as_raw_fd());
+        let error = open(&log).unwrap_err().chain();
+        assert!(error.ends_with("it was not inherited from the process that started arctos"));
+        let inherit = |file: &File| fcntl(file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        inherit(&file);
         let mut copy = File::from(open(&log).unwrap().unwrap());
         copy.write_all(b"line").unwrap();
         file.rewind().unwrap();
         assert_eq!(io::read_to_string(&file).unwrap(), "line");
         let read_only = File::open("/dev/null").unwrap();
+        inherit(&read_only);
         let number = read_only.as_raw_fd();
         let error = open(&AccessLog::Fd(number)).unwrap_err().chain();
         let expected = format!("the access log fd://{number}: it is not open for writing");

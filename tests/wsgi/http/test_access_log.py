@@ -283,7 +283,7 @@ def test_lines_go_to_syslog_over_udp(serve, connect):
     assert re.fullmatch(head + rb"GET /hello", message)
 
 
-@pytest.mark.parametrize("where", ["fd://77", "syslog:///nonexistent/log"])
+@pytest.mark.parametrize("where", ["fd://77", "fd://4", "syslog:///nonexistent/log"])
 def test_a_destination_that_is_not_there_is_named(where):
     status, _, error = run("--access-logfile", where, "plain:app", cwd=APPS)
     assert status == EXIT_CONFIGURATION and f"cannot open the access log {where}: " in error

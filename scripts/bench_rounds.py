@@ -87,6 +87,27 @@ class Scraper:
             return b"".join(iter(lambda: client.recv(65536), b""))
 
 
+class Profiler:
+    """Has a server profiled as long as it is measured."""
+
+    def __init__(self, path):
+        self.path = path
+        self.profiles, self.failures = 0, 0
+
+    @contextlib.contextmanager
+    def __call__(self):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(self.path))
+            client.sendall(b"POST /profile?seconds=600 HTTP/1.1\r\nHost: bench\r\nContent-Length: 0\r\n\r\n")
+            yield
+            client.settimeout(0.1)
+            try:
+                client.recv(1)  # The profile has ended, or was refused.
+                self.failures += 1
+            except TimeoutError:
+                self.profiles += 1
+
+
 def instructions(variant, case, cpus, counts=(2000, 12000), repetitions=3):
     """Returns the worker's instructions per request, counted by callgrind as the difference between two runs. With
     eight connections the next request is always there, so that the number of waits does not depend on timing."""

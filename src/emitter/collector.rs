@@ -33,11 +33,21 @@ pub struct Collector {
     sending: Option<Sending>,
     /// The totals of the previous servers, for the admin socket. Those servers have sent them to the agent themselves.
     predecessors: Option<CarriedTotals>,
-    /// Whether another server sends the gauges at present.
-    are_gauges_suppressed: bool,
+    sent_gauges: SentGauges,
     log: Log,
     /// Whether it was logged that the application has too many series.
     has_warned: bool,
+}
+
+/// Which gauges are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SentGauges {
+    /// Those of the server and those of the application.
+    All,
+    /// Those of the application: there is no server.
+    Applications,
+    /// None, because another server sends its own at present, and the two would contradict each other.
+    None,
 }
 
 /// The emitter with its own sampler.
@@ -70,7 +80,7 @@ impl Collector {
             gauges: Gauges::default(),
             sending,
             predecessors: None,
-            are_gauges_suppressed: false,
+            sent_gauges: SentGauges::All,
             log: log.clone(),
             has_warned: false,
         }
@@ -113,10 +123,7 @@ impl Collector {
         }
         let Some(Sending { emitter, sampler, gauges }) = &mut self.sending else { return };
         if begins_flush {
-            *gauges = match self.are_gauges_suppressed {
-                true => Gauges::default(),
-                false => sampler.sample(&snapshot()),
-            };
+            *gauges = self.sent_gauges.sample(sampler, snapshot);
         }
         emitter.turn(&self.totals, gauges, &scoreboard.header().counters, now);
     }
@@ -164,7 +171,12 @@ impl Collector {
 
     /// Sends no gauges while another server sends its own, because the two would contradict each other.
     pub fn suppress_gauges(&mut self, are_gauges_suppressed: bool) {
-        self.are_gauges_suppressed = are_gauges_suppressed;
+        self.sent_gauges = if are_gauges_suppressed { SentGauges::None } else { SentGauges::All };
+    }
+
+    /// Sends the gauges of the application alone, in a program without a server.
+    pub fn send_only_applications_gauges(&mut self) {
+        self.sent_gauges = SentGauges::Applications;
     }
 
     /// Sends the last flush once no worker is left. Returns the totals that could not be sent.
@@ -177,10 +189,7 @@ impl Collector {
         let Some(Sending { emitter, sampler, .. }) = &mut self.sending else {
             return CarriedTotals::default();
         };
-        let gauges = match self.are_gauges_suppressed {
-            true => Gauges::default(),
-            false => sampler.sample(&snapshot()),
-        };
+        let gauges = self.sent_gauges.sample(sampler, snapshot);
         emitter.finish(&self.totals, &gauges, &scoreboard.header().counters, LAST_FLUSH);
         emitter.unsent(&self.totals)
     }
@@ -209,6 +218,16 @@ impl Collector {
             let limit = scoreboard.series().map_or(0, |(memory, _)| memory.series_limit());
             let pairs = [("limit", Value::Number(i64::try_from(limit).unwrap_or(i64::MAX)))];
             self.log.line(Level::Warning, "metrics.too_many_series", &pairs);
+        }
+    }
+}
+
+impl SentGauges {
+    fn sample(self, sampler: &mut Sampler, snapshot: impl FnOnce() -> Snapshot) -> Gauges {
+        match self {
+            Self::All => sampler.sample(&snapshot()),
+            Self::Applications => Gauges { has_applications: true, ..Gauges::default() },
+            Self::None => Gauges::default(),
         }
     }
 }

@@ -31,7 +31,8 @@ pub struct WorkerSample {
     pub memory: Option<ProcessMemory>,
 }
 
-/// The state of the server from which gauges are measured.
+/// The state of the server from which gauges are measured; by default, that of a program without a server.
+#[derive(Default)]
 pub struct Snapshot {
     /// The wanted number of workers.
     pub target: u16,

@@ -9,6 +9,7 @@ mod embedded;
 mod launch;
 mod own_server;
 mod running;
+mod sender;
 mod serve;
 mod statsd;
 
@@ -41,6 +42,8 @@ mod arctos {
     use super::own_server::server_metrics;
     #[pymodule_export]
     use super::running::is_serving;
+    #[pymodule_export]
+    use super::sender::Sender;
     #[pymodule_export]
     use super::statsd::StatsdArgument;
     #[pymodule_export]

@@ -12,17 +12,19 @@ with its own metrics, prefix and tags. Without a server (in tests, a shell, a ma
 An update takes about 50 ns: no lock, no system call.
 """
 
+import atexit
+import os
 import re
 import threading
 from collections.abc import Callable, Iterable
 from functools import wraps
-from time import perf_counter
+from time import perf_counter, sleep
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from ..arctos import Counter, Distribution, Gauge, _counter, _distribution, _gauge, _is_of_server
+from ..arctos import Counter, Distribution, Gauge, _counter, _distribution, _gauge, _is_of_server, _Sender, is_serving
 
-__all__ = ["Counter", "Distribution", "Gauge", "counter", "distribution", "gauge", "timer"]
+__all__ = ["Counter", "Distribution", "Gauge", "counter", "distribution", "gauge", "send", "timer"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -37,6 +39,7 @@ _RESERVED = frozenset(("worker", "zone", "le", "quantile"))
 _AGGREGATIONS = ("sum", "max", "min", "last")
 
 _lock = threading.Lock()
+_sending: int | None = None
 _defined: dict[str, tuple[Any, tuple[Any, ...]]] = {}
 
 
@@ -71,6 +74,33 @@ def distribution(name: str, help: str, *, tags: Iterable[str] = ()) -> Distribut
     has. The server keeps 16 buckets per power of two."""
     metric: Distribution = _define(Distribution, name, help, tags, _distribution)
     return metric
+
+
+def send() -> None:
+    """Sends what this process counts, from now on and once more at its end, if it has no server: in a management command,
+    a cron job or a Celery worker. The options `--statsd-host` and those beside it say where, from the environment
+    (`ARCTOS_STATSD_HOST`) or from arctos.toml, as for a server that is started in the current directory.
+
+    In a server, this does nothing, because the server sends. Raises ValueError for wrong options, or without an
+    address."""
+    global _sending
+    with _lock:
+        if is_serving() or _sending == os.getpid():
+            return
+        sender = _Sender()
+        _sending = os.getpid()
+    atexit.register(_finish, sender, _sending)
+    threading.Thread(target=_send, args=(sender,), name="arctos.metrics", daemon=True).start()
+
+
+def _send(sender: _Sender) -> None:
+    while (pause := sender.turn()) is not None:
+        sleep(pause)
+
+
+def _finish(sender: _Sender, pid: int) -> None:
+    if os.getpid() == pid:  # A child of this process sends nothing, unless it calls send(), too.
+        sender.finish()
 
 
 class timer:

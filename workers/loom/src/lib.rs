@@ -15,5 +15,9 @@ mod place;
 #[path = "../../src/shared/scoreboard/quarantine/keyed_end.rs"]
 mod keyed_end;
 
+#[path = "../../src/shared/series/number.rs"]
+mod number;
+
 mod checks;
+mod number_checks;
 mod quarantine_checks;

@@ -84,7 +84,7 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 fn list() -> String {
     let mut text = "Print a page of the guide: arctos help TOPIC\n\nTopics:\n".to_owned();
     for Topic { name, answers, page: _ } in TOPICS {
-        text.push_str(&format!("  {name:<15}  {answers}\n"));
+        text.push_str(&format!("  {name:<19}  {answers}\n"));
     }
     text.push_str("\narctos --help summarizes the options.\n");
     text

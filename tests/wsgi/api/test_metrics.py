@@ -58,7 +58,7 @@ def test_a_tag_that_is_none_is_refused(tags, message):
         metrics.counter("api.tags", "Help", tags=tags)
 
 
-def test_a_text_that_is_no_help_and_an_aggregation_that_is_none_are_refused():
+def test_a_wrong_help_text_and_a_wrong_aggregation_are_refused():
     for help in (None, "x" * 1001):
         with pytest.raises(ValueError, match="the help is a text"):
             metrics.counter("api.help", help)
@@ -112,7 +112,7 @@ def test_a_value_of_a_tag_may_be_anything_with_a_text():
         counter.inc(channel=Broken())
 
 
-def test_a_timer_returns_what_the_function_returns_and_passes_on_what_it_raises():
+def test_a_timer_passes_on_what_the_function_returns_or_raises():
     took = metrics.distribution("api.took", "Help", tags=("view",))
 
     @metrics.timer(took, view="list")

@@ -69,7 +69,7 @@ def test_paths_of_the_sources_exist(page):
 @pytest.mark.smoke
 def test_readme_is_short_and_links_every_page_of_the_guide():
     assert README.stat().st_size <= README_BYTES
-    linked = set(re.findall(r"\]\(src/guide/([a-z]+)\.md\)", README.read_text()))
+    linked = set(re.findall(r"\]\(src/guide/([a-z-]+)\.md\)", README.read_text()))
     assert linked == {page.stem for page in GUIDE}
 
 
@@ -78,14 +78,14 @@ def test_readme_is_short_and_links_every_page_of_the_guide():
 
 def test_help_lists_every_topic_with_one_line():
     code, out, error = run("help")
-    listed = re.findall(r"^  ([a-z]+) +\S.*$", out, re.M)
+    listed = re.findall(r"^  ([a-z-]+) +\S.*$", out, re.M)
     assert (code, error) == (0, "")
     assert sorted(listed) == [page.stem for page in GUIDE]
 
 
 def test_help_and_readme_say_the_same_about_a_page():
-    rows = re.findall(r"^\| \[([a-z]+)\]\(src/guide/[a-z]+\.md\) \| (.*) \|$", README.read_text(), re.M)
-    listed = re.findall(r"^  ([a-z]+) +(\S.*)$", run("help")[1], re.M)
+    rows = re.findall(r"^\| \[([a-z-]+)\]\(src/guide/[a-z-]+\.md\) \| (.*) \|$", README.read_text(), re.M)
+    listed = re.findall(r"^  ([a-z-]+) +(\S.*)$", run("help")[1], re.M)
     assert listed == [(topic, answers.replace("`", "")) for topic, answers in rows]
 
 

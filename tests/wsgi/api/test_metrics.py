@@ -73,6 +73,7 @@ def test_a_wrong_help_text_and_a_wrong_aggregation_are_refused():
         (lambda m: m.inc(channel="a", city="b"), TypeError, "there is no tag 'city'; its tags are channel"),
         (lambda m: m.inc(-1, channel="a"), ValueError, "a counter cannot decrease"),
         (lambda m: m.inc(float("nan"), channel="a"), ValueError, "a finite number"),
+        (lambda m: m.inc(2.0**54, channel="a"), ValueError, r"at most 2\^53"),
         (lambda m: m.inc(10**400, channel="a"), OverflowError, "too large"),
         (lambda m: m.inc("1", channel="a"), TypeError, "a number is needed, not str"),
         (lambda m: m.inc(1, 2, channel="a"), TypeError, "one number"),

@@ -69,7 +69,7 @@ macro_rules! method {
 method!(CounterInc of Counter, c"inc",
     c"inc($self, amount=1, /, **tags)\n--\n\nAdds to the series with these tags.",
     |family, amount, tags| {
-        let amount = family.finite(amount.unwrap_or(1.0))?;
+        let amount = family.addend(amount.unwrap_or(1.0))?;
         if amount < 0.0 {
             let error = format!("{}: a counter cannot decrease, by {amount}", family.name());
             return Err(PyValueError::new_err(error));
@@ -108,6 +108,7 @@ method!(DistributionObserve of Distribution, c"observe",
     c"observe($self, value, /, **tags)\n--\n\nRecords a value in the series with these tags.",
     |family, value, tags| {
         let value = family.needed("observe", value)?;
+        let value = family.addend(value)?;
         if let Some(histogram) = family.find(tags)?.and_then(|place| place.histogram) {
             histogram.record(value);
         }

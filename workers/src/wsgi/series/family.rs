@@ -13,6 +13,8 @@ use crate::shared::series::{Aggregation, Description, Kind, Naming, OTHER, RowUs
 
 /// The longest value of a tag in bytes. The rest is cut off.
 const MAX_VALUE_BYTES: usize = 200;
+/// The largest number of which each whole number below is exact.
+const MAX_ADDEND: f64 = 9_007_199_254_740_992.0;
 
 /// The tags of an update.
 pub(super) struct Tags<'a, 'py> {
@@ -49,6 +51,8 @@ struct Rows {
     by_values: HashMap<Box<[u8]>, Place>,
     other: Option<Place>,
     recent: Recent,
+    /// Of a metric without tags.
+    untagged: Option<Place>,
     /// Memory for the next key.
     key: Vec<u8>,
 }
@@ -84,14 +88,21 @@ impl Family {
             let attachment = attachment::current();
             self.rows = Rows { number: Some(attachment::number()), attachment, ..Rows::default() };
         }
-        let remembered = tags.names.and_then(|names| self.rows.recent.find(names, tags.values));
+        let remembered = match tags.names {
+            Some(names) => self.rows.recent.find(names, tags.values),
+            None => self.rows.untagged,
+        };
         let place = match remembered {
             Some(place) => Some(place),
             None => {
                 self.write_key(tags)?;
                 let place = self.find_by_key();
-                if let (Some(names), Some(place)) = (tags.names, place) {
-                    self.rows.recent.remember(names, tags.values, place);
+                match (tags.names, place) {
+                    (Some(names), Some(place)) => {
+                        self.rows.recent.remember(names, tags.values, place);
+                    }
+                    (None, place) => self.rows.untagged = place,
+                    (Some(_), None) => {}
                 }
                 place
             }
@@ -196,6 +207,19 @@ impl Family {
     pub(super) fn needed(&self, method: &str, number: Option<f64>) -> PyResult<f64> {
         let missing = || PyTypeError::new_err(format!("{}: {method}() needs a number", self.name));
         self.finite(number.ok_or_else(missing)?)
+    }
+
+    /// Refuses what cannot be added to a sum: it is not finite, or so large that the sum would no longer be exact and
+    /// later additions would be lost.
+    pub(super) fn addend(&self, number: f64) -> PyResult<f64> {
+        if number.abs() <= MAX_ADDEND {
+            return Ok(number);
+        }
+        let number = self.finite(number)?;
+        Err(PyValueError::new_err(format!(
+            "{}: a number of at most 2^53 (9007199254740992) is needed, not {number:?}",
+            self.name
+        )))
     }
 
     /// Refuses what is no finite number.

@@ -107,15 +107,23 @@ def marks(panel, line, below, x, y, color):
     shown = [(at, value + below.get(at, 0)) for at, value in values] if stacked else values
     if not shown:
         return []
-    outline = "L".join(f"{x(at):.1f} {y(value):.1f}" for at, value in shown)
+    outline = "L".join(corners([(f"{x(at):.1f}", f"{y(value):.1f}") for at, value in shown]))
     drawn_line = f'<path d="M{outline}" stroke="{color}" stroke-width="1.2" fill="none"/>'
     if not stacked:
         return [drawn_line]
-    back = "L".join(f"{x(at):.1f} {y(below.get(at, 0)):.1f}" for at, _ in reversed(shown))
+    back = "L".join(corners([(f"{x(at):.1f}", f"{y(below.get(at, 0)):.1f}") for at, _ in reversed(shown)]))
     below.update(shown)
     if not any(value for _, value in values):
         return []
     return [f'<path d="M{outline}L{back}Z" fill="{color}" fill-opacity="0.3"/>', drawn_line]
+
+
+def corners(points):
+    """Returns the points of a line without those inside a part that is level."""
+    for index, (x, y) in enumerate(points):
+        is_inside = 0 < index < len(points) - 1 and points[index - 1][1] == y == points[index + 1][1]
+        if not is_inside:
+            yield f"{x} {y}"
 
 
 def colors():

@@ -24,6 +24,7 @@ use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::{Counter, Histogram, StatusClass};
 
 use crate::metrics::names::counter_prometheus_name;
+use crate::metrics::table;
 use crate::metrics::{
     CarriedTotals, Distribution, DistributionTotals, Gauge, Gauges, Scope, SlotTotals,
 };
@@ -71,13 +72,7 @@ enum CountedBy {
 
 impl CountedBy {
     fn of(counter: Counter) -> Self {
-        const SUPERVISOR: [Counter; 4] = [
-            Counter::ReloadOk,
-            Counter::ReloadFailed,
-            Counter::StatsdDropped,
-            Counter::MetricsSeriesDropped,
-        ];
-        if SUPERVISOR.contains(&counter) {
+        if table::is_of_supervisor(counter) {
             Self::Supervisor
         } else if counter == Counter::LogDropped {
             Self::Both

@@ -271,6 +271,7 @@ fn saturation() -> Vec<Alert> {
 fn losses() -> Vec<Alert> {
     let statsd = counter_prometheus_name(Counter::StatsdDropped);
     let log = counter_prometheus_name(Counter::LogDropped);
+    let series = counter_prometheus_name(Counter::MetricsSeriesDropped);
     vec![
         Alert {
             name: "ArctosStatsdUnreachable",
@@ -280,6 +281,17 @@ fn losses() -> Vec<Alert> {
             limit: "> 0".to_owned(),
             summary: "{{ $labels.instance }} cannot send metrics to statsd",
             description: "The log says statsd.unreachable, with the address. Counters arrive later; gauges are lost.",
+            section: "Metrics or log lines are missing",
+        },
+        Alert {
+            name: "ArctosSeriesDropped",
+            severity: Severity::Warning,
+            pending: "0m",
+            value: format!("increase({series}[15m])"),
+            limit: "> 0".to_owned(),
+            summary: "The application on {{ $labels.instance }} has more series than --metrics-series",
+            description: "Further ones count together, with the tags `other`. The log says metrics.too_many_series; look for a \
+                          tag with ids.",
             section: "Metrics or log lines are missing",
         },
         Alert {

@@ -149,17 +149,6 @@ const TRAFFIC: &[Panel] = &[
         style: Style::Stacked,
         lines: &[Line { name: "", query: Query::Rate(&[Counter::ReqDone]), by: By::Worker }],
     },
-    Panel {
-        title: "Bytes",
-        about: "What is read from and written to connections.",
-        unit: Unit::BytesPerSecond,
-        style: Style::Lines,
-        lines: &[
-            total("in", Query::Rate(&[Counter::BytesIn])),
-            total("out", Query::Rate(&[Counter::BytesOut])),
-            total("out, by sendfile", Query::Rate(&[Counter::RespSendfileBytes])),
-        ],
-    },
 ];
 
 const LATENCY: &[Panel] = &[
@@ -304,6 +293,17 @@ const CONNECTIONS: &[Panel] = &[
         lines: &[
             total("at workers", Query::Level(Gauge::ConnOpen)),
             total("shared, idle", Query::Level(Gauge::ConnShared)),
+        ],
+    },
+    Panel {
+        title: "Bytes",
+        about: "What is read from and written to connections.",
+        unit: Unit::BytesPerSecond,
+        style: Style::Lines,
+        lines: &[
+            total("in", Query::Rate(&[Counter::BytesIn])),
+            total("out", Query::Rate(&[Counter::BytesOut])),
+            total("out, by sendfile", Query::Rate(&[Counter::RespSendfileBytes])),
         ],
     },
     Panel {

@@ -8,8 +8,12 @@ use super::names::counter_prometheus_name;
 use super::{Distribution, Gauge, Scope};
 
 /// Counters of the supervisor alone, which have no tag `worker`.
-const SUPERVISOR_COUNTERS: [Counter; 3] =
-    [Counter::ReloadOk, Counter::ReloadFailed, Counter::StatsdDropped];
+const SUPERVISOR_COUNTERS: [Counter; 4] = [
+    Counter::ReloadOk,
+    Counter::ReloadFailed,
+    Counter::StatsdDropped,
+    Counter::MetricsSeriesDropped,
+];
 /// Counters of both the workers and the supervisor.
 const COMMON_COUNTERS: [Counter; 1] = [Counter::LogDropped];
 

@@ -14,27 +14,37 @@ import pytest
 import yaml
 from support.ports import free_port
 from support.prometheus import Prometheus, promtool
-from support.server import WORKER_READY, Server, run
+from support.server import APPS, WORKER_READY, Server, run
 from support.statsd_sink import DOGSTATSD, Sink
 from support.waiting import wait_until
 from support.wire import Ended, Wire
 
+APPLICATION = """
+import plain
+from arctos import metrics
+
+orders = metrics.counter("orders.placed", "Orders placed")
+prices = metrics.distribution("price", "What is paid")
+
+def app(environ, start_response):
+    orders.inc()
+    prices.observe(3)
+    return plain.app(environ, start_response)
+"""
+OF_THE_APPLICATION = {"counter": "arctos_orders_placed_total", "distribution": "arctos_price_bucket"}
 VARIABLES = {
     **{"$job": "shop", "$instance": ".*", "$zone": ".*", "$worker": ".*", "$__rate_interval": "10m"},
-    **{"$counter": "arctos_test_orders_total", "$distribution": "arctos_test_prices_bucket"},
+    **{f"${name}": metric for name, metric in OF_THE_APPLICATION.items()},
 }
 # What has no result in the run below, and why.
-EXPECTED_EMPTY = {
-    "Failed reloads": "no reload fails",
-    **{f"$distribution: {name}": "the application has no metrics" for name in ("p50", "p95", "p99")},
-    "$counter: per second": "the application has no metrics",
-}
+EXPECTED_EMPTY = {"Failed reloads": "no reload fails"}
 # Series that not every machine has: without a limit of the cgroup, there is none.
 OF_THE_CGROUP = ("arctos_memory_limit_bytes", "arctos_memory_used_bytes", "arctos_memory_working_set_bytes")
 # Metrics that the run does not cause, and why. Other tests cause them, and find them at a daemon.
 NOT_CAUSED = {
     "conn.accept.error": "no accept fails",
     "log.dropped": "the log can be written",
+    "metrics.series_dropped": "the application has few series",
     "reload.failed": "no reload fails",
     "req.abandoned": "no client leaves while its request waits",
     "req.error.read": "no client resets its connection",
@@ -122,7 +132,9 @@ def observed(tmp_path_factory):
         sink = Sink()
         stack.callback(sink.close)
         options = ("--statsd-host", sink.option, *DOGSTATSD, "--zone", "eu", "--admin-bind", f"127.0.0.1:{port}")
-        server = stack.enter_context(Server("plain:app", *options, workers=2))
+        (directory / "counting.py").write_text(APPLICATION)
+        environment = {"ARCTOS_PYTHONPATH": f"{directory},{APPS}"}
+        server = stack.enter_context(Server("counting:app", *options, workers=2, env=environment))
         prometheus = stack.enter_context(Prometheus(directory, port))
         address = ("127.0.0.1", server.port)
         scrapes = "count_over_time(arctos_workers_target[10m]) >= "
@@ -189,9 +201,11 @@ def test_every_query_of_the_dashboard_has_a_result(observed, grafana):
 def test_every_variable_of_the_dashboard_has_values(observed, grafana):
     prometheus, _ = observed
     for variable in grafana["templating"]["list"]:
-        if variable["type"] == "query" and variable["name"] not in ("counter", "distribution"):
+        if variable["type"] == "query":
             series, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"]).groups()
-            assert prometheus.ask(f"label/{label}/values", **{"match[]": filled(series)}), label
+            found = prometheus.ask(f"label/{label}/values", **{"match[]": filled(series)})
+            # Of the application, and not of the server.
+            assert found == [OF_THE_APPLICATION[variable["name"]]] if label == "__name__" else found, label
 
 
 def test_a_selected_worker_hides_no_panel(observed, grafana):
@@ -239,6 +253,7 @@ WELL = {
     f"arctos_memory_limit_bytes{{{SERVER}}}": f"500e6x{MINUTES}",
     f"arctos_reload_failed_total{{{SERVER}}}": f"0x{MINUTES}",
     f"arctos_statsd_dropped_total{{{SERVER}}}": f"0x{MINUTES}",
+    f"arctos_metrics_series_dropped_total{{{SERVER}}}": f"0x{MINUTES}",
     f"arctos_log_dropped_total{{{SERVER}}}": f"0x{MINUTES}",
     f"arctos_log_dropped_total{{{WORKER}}}": f"0x{MINUTES}",
     f"arctos_req_done_total{{{WORKER}}}": f"0+600x{MINUTES}",
@@ -319,6 +334,11 @@ CASES = {
     ),
     "ArctosStatsdUnreachable": Case(
         {f"arctos_statsd_dropped_total{{{SERVER}}}": f"0+30x{MINUTES}"}, 17, "shop:9000 cannot send metrics to statsd"
+    ),
+    "ArctosSeriesDropped": Case(
+        {f"arctos_metrics_series_dropped_total{{{SERVER}}}": f"0x10 7x{MINUTES}"},
+        12,
+        "The application on shop:9000 has more series than --metrics-series",
     ),
     "ArctosLogLinesDropped": Case(
         {f"arctos_log_dropped_total{{{WORKER}}}": f"0x10 7x{MINUTES}"}, 12, "shop:9000 dropped log lines"

@@ -32,6 +32,12 @@ pub trait Application {
         None
     }
 
+    /// The route that the application has named for the request of the latest call. The loop asks for it after each
+    /// [`Application::call`].
+    fn route(&self) -> Option<&[u8]> {
+        None
+    }
+
     /// Passes the variables of the environ that the access log wants to `keep`, in the order of
     /// [`crate::settings::Wanted::variables`]: those of the latest call, each with its value in UTF-8. The loop asks for
     /// them after [`Application::call`], and only if there are any.

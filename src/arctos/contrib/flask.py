@@ -10,6 +10,7 @@ from typing import Any
 try:
     import click
     from click.core import ParameterSource
+    from flask import Flask, request
     from flask.cli import ScriptInfo
     from flask.helpers import get_debug_flag
 except ModuleNotFoundError:
@@ -37,6 +38,18 @@ def application() -> WSGIApplication:
         create_app = getattr(__import__(module, fromlist=[name]), name)
     info = ScriptInfo(left["app_import_path"], create_app, left["set_debug_flag"])
     return info.load_app()
+
+
+def name_routes(app: Flask) -> Flask:
+    """Names the URL rule that each request of `app` matches, as `/orders/<int:id>`, for the metrics by route.
+    Returns the application."""
+
+    @app.before_request
+    def name_route() -> None:
+        if request.url_rule is not None:
+            request.environ["arctos.route"] = request.url_rule.rule
+
+    return app
 
 
 def _leave(info: ScriptInfo) -> None:

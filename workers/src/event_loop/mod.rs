@@ -44,6 +44,7 @@ pub mod poller;
 mod rate_limited_log;
 pub mod readiness_check;
 pub mod record;
+pub mod routes;
 pub mod service_time;
 mod sharing;
 mod stalls;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::event_loop::kept_values::KeptValues;
+use crate::event_loop::routes::RouteId;
 use crate::http::{Head, TraceId, trace_parent};
 
 /// What is kept of a request for those who read about it once it is finished, and for the scoreboard while the
@@ -104,12 +105,14 @@ pub struct Timing {
     pub queue: Duration,
     /// The time of all calls of the application so far.
     pub application: Duration,
+    /// The route that the application has named.
+    pub route: Option<RouteId>,
 }
 
 impl Timing {
     /// The application is called now.
     pub fn new(called: Instant, queue: Duration) -> Self {
-        Self { called, queue, application: Duration::ZERO }
+        Self { called, queue, application: Duration::ZERO, route: None }
     }
 
     /// The phases of a request whose response ends now, before the application closes its side.

@@ -10,7 +10,7 @@
 //! | `asgi` | callables that are not WSGI applications |
 //! | `django` | the parts of Django that otherwise load with the first request |
 //! | `development` | what a process does for `--reload`: it reports what it imported |
-//! | `environ`, `names`, `request_id` | the environ of a request |
+//! | `environ`, `names`, `request_id`, `route` | the environ of a request |
 //! | `input`, `errors`, `file_wrapper` | `wsgi.input`, `wsgi.errors`, `wsgi.file_wrapper` |
 //! | `start_response` | `start_response`, `write`, and the response head that they build |
 //! | `context` | the context variables that a request runs with |
@@ -49,6 +49,7 @@ mod names;
 mod profiling;
 mod reply;
 mod request_id;
+mod route;
 pub mod series;
 mod stacks;
 mod start_response;
@@ -89,6 +90,7 @@ use errors::{ErrorStream, ErrorText};
 use failure::{CallFailure, Reporter, RequestLabel};
 use hooks::{HookFailure, WorkerHooks};
 use request_id::RequestIds;
+use route::Route;
 use stacks::Stacks;
 use start_response::{ResponderUse, Responders};
 use variables::Variables;
@@ -98,6 +100,7 @@ pub struct Bridge {
     application: Py<PyAny>,
     environs: Environs,
     ids: RequestIds,
+    route: Route,
     responders: Responders,
     /// The context variables of the next request.
     context: Context,
@@ -264,6 +267,7 @@ impl Bridge {
             application,
             environs: Environs::new(py, settings, slot.0, errors, timeout)?,
             ids: RequestIds::new(slot, generation, &settings.forwarding.proxies),
+            route: Route::default(),
             responders: Responders::new(),
             context: Context::new(py)?,
             reporter: Reporter::new(log, text, entry),
@@ -305,6 +309,7 @@ impl Bridge {
         outlet: &mut dyn Outlet,
     ) -> Result<Reply<'_, ReplyBody>, AppError> {
         self.variables.clear();
+        self.route.clear();
         let (head, head_bytes, sequence) = (request.head, request.head_bytes, request.sequence);
         let (method, path) = (head.method.of(head_bytes), head.path.of(head_bytes));
         let prepared = self.environs.build(py, &mut request, &mut self.ids);
@@ -320,7 +325,7 @@ impl Bridge {
         self.reporter.begin_call(id, ids.trace.as_ref());
         let label = || RequestLabel::new(method, path, id, ids.trace.as_ref());
         let logged = self.variables.keep(&environ);
-        let variables = &mut self.variables;
+        let (variables, route, kept) = (&mut self.variables, &mut self.route, environ.clone());
         let responder = starter.responder.bind(py);
         let call = || {
             let start_response = starter.start_response.bind(py);
@@ -337,6 +342,7 @@ impl Bridge {
         let owner = start_response::owner(responder);
         let call = || {
             let content = interrupt::allowed(call);
+            route.read(&kept);
             if let Some(environ) = &logged {
                 variables.read(environ);
             }
@@ -381,6 +387,10 @@ impl Application for Bridge {
 
     fn request_id<'a>(&'a mut self, request: &Request<'a>) -> Option<&'a [u8]> {
         Some(self.ids.of(request))
+    }
+
+    fn route(&self) -> Option<&[u8]> {
+        self.route.get()
     }
 
     fn variables(&self, keep: &mut dyn FnMut(Option<&[u8]>)) {

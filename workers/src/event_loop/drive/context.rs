@@ -8,6 +8,7 @@ use crate::connection::{ConnInfo, Rules};
 use crate::event_loop::access_log::{AccessLog, Losses};
 use crate::event_loop::clock::Clock;
 use crate::event_loop::record::Record;
+use crate::event_loop::routes::Routes;
 use crate::http::Persistence;
 use crate::process::fork_guard;
 use crate::process::signals::{self, Signalled};
@@ -47,6 +48,8 @@ pub struct WorkerContext {
     pub files: Option<Box<FileServer>>,
     /// The requests that are refused for a while; `None` without `--quarantine`.
     pub quarantine: Option<Quarantine>,
+    /// The routes of requests.
+    pub(super) routes: Routes,
     pub(super) limited: LimitedLogs,
     pub(super) spare: Option<Vec<u8>>,
     /// The record of a former request, for the next one that is recorded.
@@ -99,6 +102,7 @@ impl WorkerContext {
             unwatched: Duration::ZERO,
             files: None,
             quarantine: None,
+            routes: Routes::new(),
             limited: LimitedLogs {
                 refusals: Throttle::new(REFUSALS_LOGGED, REFUSALS_INTERVAL),
                 not_stored: Throttle::new(REFUSALS_LOGGED, REFUSALS_INTERVAL),

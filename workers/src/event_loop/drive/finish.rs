@@ -48,6 +48,20 @@ fn record_of<A: Application>(
     Some(record)
 }
 
+/// Notes the route that the application has named.
+#[inline]
+pub(super) fn note_route<A: Application>(
+    app: &A,
+    context: &mut WorkerContext,
+    client: &mut Client<A::Body>,
+) {
+    if let Some(route) = app.route()
+        && let Some(timing) = client.timing()
+    {
+        timing.route = Some(context.routes.number(route));
+    }
+}
+
 /// Ends a response that was sent completely.
 pub(super) fn finish<B: AppBody>(
     context: &mut WorkerContext,
@@ -88,6 +102,7 @@ fn close<B: AppBody>(
     let Some(mut phases) = client.phases(context.clock.now()) else {
         return context.leave_if_forked(); // It was refused, so the application has no part in it.
     };
+    let route = client.timing().and_then(|timing| timing.route);
     let owes_close = client.owes_close();
     if owes_close
         && let Some(timing) = client.timing().copied()
@@ -103,7 +118,18 @@ fn close<B: AppBody>(
         phases.application += context.clock.monotonic().saturating_sub(began);
     }
     let address = client.conn().client();
-    hand_over(context, &FinishedRequest::answered(address, record.as_deref(), reply, phases));
+    let mut finished = FinishedRequest::answered(address, record.as_deref(), reply, phases);
+    match route {
+        None => hand_over(context, &finished),
+        Some(route) => {
+            // The routes name the request while the rest of the context is changed.
+            let mut routes = std::mem::take(&mut context.routes);
+            finished.labels.route = Some(routes.name(route));
+            hand_over(context, &finished);
+            routes.record(route, class_of(finished.status), phases.duration);
+            context.routes = routes;
+        }
+    }
     context.spare_record = record.filter(|record| record.capacity() <= SPARE_BYTES);
 }
 
@@ -137,8 +163,12 @@ pub(super) fn hand_over(context: &mut WorkerContext, finished: &FinishedRequest<
     }
 }
 
+fn class_of(status: Option<Status>) -> StatusClass {
+    StatusClass::of(status.map(|status| status.0))
+}
+
 fn count(entry: &WorkerEntry, finished: &FinishedRequest<'_>) {
-    let class = StatusClass::of(finished.status.map(|status| status.0));
+    let class = class_of(finished.status);
     let Phases { duration, queue, application, send } = finished.phases;
     entry.counters.inc(class.counter());
     entry.requests.duration(class).record(duration);

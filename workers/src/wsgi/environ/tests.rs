@@ -235,12 +235,15 @@ fn behind_a_unix_socket_the_server_is_named_by_host() {
 }
 
 #[test]
-fn a_valid_request_id_is_kept_and_a_new_one_is_made_otherwise() {
-    let mut app = App::showing("environ['arctos.request_id']");
+fn a_valid_request_id_of_a_trusted_proxy_is_kept_and_a_new_one_is_made_otherwise() {
+    let id = showing("environ['arctos.request_id']");
+    let settings = Settings { forwarding: trusting_all(), ..Settings::default() };
+    let mut app = App::with(&id, &settings);
     assert_eq!(app.text("/", "X-Request-Id: abc-1\r\n"), "'abc-1'");
     let made = app.text("/", "X-Request-Id: a b\r\n");
     assert_eq!(made.len(), 26);
     assert_ne!(app.text("/", ""), made);
+    assert_eq!(App::new(&id).text("/", "X-Request-Id: abc-1\r\n").len(), 26);
 }
 
 #[test]
@@ -324,12 +327,16 @@ fn a_host_is_split_from_its_port() {
 const PROXIED: &str = "[environ.get(k) for k in ('REMOTE_ADDR', 'REMOTE_PORT', 'wsgi.url_scheme', 'HTTP_HOST', \
      'SERVER_NAME', 'SERVER_PORT', 'SCRIPT_NAME', 'arctos.peer_addr', 'arctos.peer_port')]";
 
+fn trusting_all() -> Forwarding {
+    Forwarding { proxies: ["*".parse().unwrap()].into_iter().collect(), ..Forwarding::default() }
+}
+
 fn behind_proxies(root_path: &str) -> App {
-    let forwarding = Forwarding {
-        proxies: ["*".parse().unwrap()].into_iter().collect(),
-        ..Forwarding::default()
+    let settings = Settings {
+        forwarding: trusting_all(),
+        root_path: root_path.to_owned(),
+        ..Settings::default()
     };
-    let settings = Settings { forwarding, root_path: root_path.to_owned(), ..Settings::default() };
     App::with(&showing(PROXIED), &settings)
 }
 

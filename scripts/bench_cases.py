@@ -89,6 +89,7 @@ ACCESS_LOGS = {
 OTHER_CASES = {
     "access-log": "hello with access logs of several formats against hello without",
     "sharing": "hello and browser with two workers that may share connections against two that do not",
-    "metrics": "hello with metrics sent and shown, with access logs and with a profile, against hello without; instructions",
+    "metrics": "hello with metrics sent and shown, with access logs and with a profile, against hello without; instructions; "
+    "updates from Python",
     "micro": "cargo bench: the cost of a count and of a flush",
 }

@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl
 def app(environ, start_response):
     asked = dict(parse_qsl(environ["QUERY_STRING"]))
     environ["shop.user"] = 'the "owner"'
+    environ["arctos.route"] = "/{anything}"
     if "raise" in asked:
         raise ValueError(asked["raise"])
     environ["wsgi.input"].read()

@@ -169,19 +169,23 @@ def test_what_forges_a_line_of_gunicorn_is_escaped(serve, tmp_path):
         assert b"GET " + value + b"|" in line, name
 
 
+TRACE = "|traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
 def test_our_atoms_and_fields_name_what_only_arctos_knows(serve, tmp_path):
     path = tmp_path / "access.log"
-    fields = "worker,generation,pid,request_id,queue_ms,application_ms,send_ms,duration_ms,path,query,{x-odd}i,user={shop.user}e"
+    fields = "worker,generation,pid,request_id,queue_ms,application_ms,send_ms,duration_ms,path,query,route,trace_id,{x-odd}i,user={shop.user}e"
     names = [name for name in fields.split(",") if "{" not in name]
     for access_format in (f"json:{fields}", " ".join(f"%(arctos.{name})s" for name in names)):
         server = serve("logged:app", "--access-logfile", path, "--access-logformat", access_format)
-        ask(("127.0.0.1", server.port), [bytes_of('GET /a%20b?c=d HTTP/1.1|X-Request-Id: mine|X-Odd: "\xc3\xa9"')])
+        ask(("127.0.0.1", server.port), [bytes_of('GET /a%20b?c=d HTTP/1.1|X-Odd: "\xc3\xa9"' + TRACE)])
         pid = server.worker_pids()[0] if server.worker_pids() else 0
         server.stop()
     in_json, in_text = path.read_text().splitlines()
     values = json.loads(in_json)
     assert list(values) == [*names, "x_odd", "user"]
-    assert (values["worker"], values["generation"], values["request_id"]) == (0, 1, "mine")
+    assert (values["worker"], values["generation"], values["route"]) == (0, 1, "/{anything}")
+    assert values["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736" and re.fullmatch(r"[0-9a-f]{24}", values["request_id"])
     assert (values["path"], values["query"], values["x_odd"], values["user"]) == ("/a%20b", "c=d", '"é"', 'the "owner"')
     assert 0 <= values["application_ms"] <= values["duration_ms"] and values["queue_ms"] >= 0
     assert dict(zip(names, in_text.split(), strict=True))["pid"] == str(pid)

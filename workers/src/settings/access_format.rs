@@ -98,6 +98,8 @@ pub enum Atom {
     ResponseHeader(usize),
     /// A variable of the environ: an index of [`Wanted::variables`].
     Variable(usize),
+    /// [`Field::Route`], which is a variable, too.
+    Route(usize),
 }
 
 /// The atoms of gunicorn that are one letter.

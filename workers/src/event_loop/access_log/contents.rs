@@ -84,6 +84,11 @@ pub(super) fn of<'a>(
             let value = finished.record.and_then(|record| record.kept.variable(*index));
             value.map_or(Contents::Missing, Contents::Utf8)
         }
+        Atom::Route(index) => {
+            let kept = || finished.record.and_then(|record| record.kept.variable(*index));
+            let route = finished.labels.route.or_else(kept);
+            route.map_or(Contents::Missing, Contents::Utf8)
+        }
     }
 }
 

@@ -12,6 +12,8 @@ use super::{
 const OWN: &str = "arctos.";
 /// The prefix of a list of JSON fields.
 const OBJECT: &str = "json:";
+/// The variable of the environ in which the application names the route of a request.
+const ROUTE: &str = "arctos.route";
 /// The maximum of a width or precision.
 const MAX_CHARACTERS: usize = 1000;
 
@@ -134,7 +136,7 @@ fn conversion(
         return Err(wrong(NUMBER, &rest[..len]));
     }
     let atom = match name.strip_prefix(OWN) {
-        Some(field) => Field::of(field).map(Atom::Field).ok_or_else(|| own_names().to_owned()),
+        Some(field) => own(field, wanted).ok_or_else(own_names),
         None => match Letter::of(name) {
             Some(letter) => Ok(Atom::Letter(letter)),
             None => braced(name, wanted).unwrap_or_else(|| Err(ATOMS.to_owned())),
@@ -190,6 +192,15 @@ fn index(names: &mut Vec<String>, name: String) -> usize {
     })
 }
 
+/// Reads the name of one of our fields. The application puts the route into the environ.
+fn own(name: &str, wanted: &mut Wanted) -> Option<Atom> {
+    let field = Field::of(name)?;
+    if field == Field::Route {
+        return Some(Atom::Route(index(&mut wanted.variables, ROUTE.to_owned())));
+    }
+    Some(Atom::Field(field))
+}
+
 /// Names all of our fields.
 fn own_names() -> String {
     let names: Vec<_> = Field::ALL.iter().map(|(_, name, _)| *name).collect();
@@ -233,8 +244,8 @@ fn member(text: &str, wanted: &mut Wanted) -> Result<Member, String> {
     if key.is_some_and(|key| !is_key(key)) {
         return Err(KEY.to_owned());
     }
-    let atom = match Field::of(name) {
-        Some(field) => Atom::Field(field),
+    let atom = match own(name, wanted) {
+        Some(atom) => atom,
         None => braced(name, wanted).unwrap_or_else(|| {
             Err(format!("{}, {{header}}i, {{header}}o or {{variable}}e", own_names()))
         })?,

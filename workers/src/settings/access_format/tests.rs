@@ -39,7 +39,7 @@ fn a_line_is_text_and_atoms() {
             literal(" \""),
             plain(Atom::Letter(Letter::Path)),
             literal("\" 100% "),
-            plain(Atom::Field(Field::Route)),
+            plain(Atom::Route(0)),
             literal("."),
         ]
     );

@@ -135,7 +135,7 @@ mod tests {
         let list = shown("help").unwrap();
         assert_eq!(shown("help --help").unwrap(), list);
         for topic in TOPICS {
-            assert!(list.contains(&format!("\n  {:<15}  {}\n", topic.name, topic.answers)));
+            assert!(list.contains(&format!("\n  {:<19}  {}\n", topic.name, topic.answers)));
         }
     }
 

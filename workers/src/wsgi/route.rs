@@ -32,7 +32,8 @@ impl Route {
         let Ok(text) = route.cast::<PyString>() else { return };
         let Ok(text) = text.to_str() else { return };
         if !text.chars().any(char::is_control) {
-            let end = text.floor_char_boundary(MAX_BYTES);
+            let mut ends = (0..=text.len().min(MAX_BYTES)).rev();
+            let end = ends.find(|&end| text.is_char_boundary(end)).unwrap_or(0);
             self.text.extend_from_slice(&text.as_bytes()[..end]);
         }
     }

@@ -119,7 +119,7 @@ fn a_request_has_an_identifier_once_it_is_named() {
     entry.identify_request(b"7f3a-01", None);
     assert_eq!((entry.request_id().unwrap().as_str(), entry.trace_id()), ("7f3a-01", None));
     let (id, trace) = ("x".repeat(128), "4bf92f3577b34da6a3ce929d0e0e4736");
-    entry.identify_request(id.as_bytes(), trace.as_bytes().as_array());
+    entry.identify_request(id.as_bytes(), trace.as_bytes().try_into().ok());
     assert_eq!((entry.request_id(), entry.trace_id().as_deref()), (Some(id), Some(trace)));
     entry.assign(Generation(1));
     assert_eq!(entry.request_id().unwrap(), "");

@@ -28,10 +28,13 @@ struct Family<'a> {
     series: Vec<&'a Series>,
 }
 
+/// Names and values.
+type Labels = Vec<(String, String)>;
+
 /// A sample that is about to be written.
 struct Sample {
     name: String,
-    labels: Vec<(String, String)>,
+    labels: Labels,
     value: f64,
 }
 
@@ -201,7 +204,7 @@ fn histogram(
 
 /// Makes the buckets of a library's histograms cumulative, in the order of their bounds, and adds their counts.
 fn accumulate(samples: &mut Vec<Sample>) {
-    let mut histograms: BTreeMap<Vec<(String, String)>, Vec<(f64, Sample)>> = BTreeMap::new();
+    let mut histograms: BTreeMap<Labels, Vec<(f64, Sample)>> = BTreeMap::new();
     for sample in std::mem::take(samples) {
         let bound = sample.labels.iter().find(|(name, _)| name == "le");
         match bound.and_then(|(_, le)| le.parse::<f64>().ok()) {

@@ -12,8 +12,7 @@ const REMOVED: u64 = 0x7ff8_0000_dead_0000;
 impl SharedNumber {
     /// Zero, for the model checks: shared memory is zeroed.
     #[cfg(test)]
-    #[expect(clippy::new_without_default, reason = "the product never makes one")]
-    pub fn new() -> Self {
+    pub fn zero() -> Self {
         Self(AtomicU64::new(0))
     }
 

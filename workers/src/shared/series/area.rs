@@ -23,14 +23,14 @@ pub struct Capacity {
 
 impl Capacity {
     /// What suffices for `series` series: their rows, as many help texts, [`PARTS`] further rows for each, 256 bytes of
-    /// description for each and half of it for a further row, and histograms for half of them. Pages that nothing was
-    /// written to take no memory.
+    /// description for each and half of it for a further row, and a histogram for each and for the `other` of some. Pages
+    /// that nothing was written to take no memory.
     pub fn for_series(series: u32) -> Self {
         Self {
             series,
             rows: series.saturating_mul(2 + PARTS) & !(ROWS_IN_BLOCK as u32 - 1),
             text_bytes: series.saturating_mul(256 + PARTS * 128),
-            histograms: series.div_ceil(2),
+            histograms: series.saturating_add(reserved(series) + 16),
         }
     }
 
@@ -54,6 +54,7 @@ impl Capacity {
 /// Rows of the average series beyond its first, such as those of the 15 buckets of a Prometheus histogram.
 const PARTS: u32 = 18;
 const PAGE_BYTES: usize = 4096;
+
 /// What a row is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowUse {
@@ -143,8 +144,13 @@ impl Area {
             true => reserve(&header.histograms, 1, histograms)? + 1,
             false => 0,
         };
-        let text = reserve(&header.text, words, text_bytes / 8)?;
-        let row = self.row(reserve(&header.rows, 1, rows)?)?;
+        // The last part is left for what counts the rest together, and for help texts.
+        let kept = |whole: u32| match purpose {
+            RowUse::Series | RowUse::Part => whole - reserved(whole),
+            RowUse::Other | RowUse::Help => whole,
+        };
+        let text = reserve(&header.text, words, kept(text_bytes / 8))?;
+        let row = self.row(reserve(&header.rows, 1, kept(rows))?)?;
         if is_series {
             reserve(&header.series, 1, series)?;
         }
@@ -231,6 +237,11 @@ impl Area {
     }
 }
 
+/// The part of a capacity that is left for rows that are no series.
+fn reserved(whole: u32) -> u32 {
+    whole / 16
+}
+
 /// Takes `count` of what `used` counts, and returns the first; `None` if there are not as many left.
 fn reserve(used: &AtomicU32, count: u32, limit: u32) -> Option<u32> {
     let fits = |used: u32| used.checked_add(count).filter(|&end| end <= limit);
@@ -309,6 +320,30 @@ mod tests {
         assert!(area.append(b"first", RowUse::Series, false).is_some());
         assert!(area.append(b"second", RowUse::Series, false).is_none());
         assert!(area.append(b"other", RowUse::Other, false).is_some());
+    }
+
+    /// However long the values of tags are, and whatever the metrics are: the sum of a metric stays right.
+    #[test]
+    fn a_full_area_has_room_for_the_series_that_count_the_rest() {
+        for (length, has_histogram) in
+            [(MAX_BYTES, false), (MAX_BYTES, true), (9, true), (9, false)]
+        {
+            let area = memory(1, Capacity::for_series(50)).area(0).unwrap();
+            let long = vec![b'x'; length];
+            for purpose in [RowUse::Series, RowUse::Part] {
+                while area
+                    .append(&long, purpose, has_histogram && purpose == RowUse::Series)
+                    .is_some()
+                {}
+            }
+            for name in 0..5 {
+                let name = format!("other of {name}");
+                assert!(
+                    area.append(name.as_bytes(), RowUse::Other, true).is_some(),
+                    "{length} {has_histogram}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -394,7 +394,7 @@ mod tests {
         let area = area();
         let row = area.append(b"orders", RowUse::Series, true).unwrap();
         for (length, text, histogram) in
-            [(0, 0, 1), (u32::MAX, 0, 99), (6, u32::MAX, u32::MAX), (2000, 5000, 6)]
+            [(0, 0, 1), (u32::MAX, 0, 99), (6, u32::MAX, u32::MAX), (2000, 5000, 99)]
         {
             row.length.store(length, Ordering::Relaxed);
             row.text.store(text, Ordering::Relaxed);

@@ -219,7 +219,7 @@ class Book:
 
 def topics(readme):
     """Returns the topics of the guide in the order of README's table."""
-    found = re.findall(r"^\| \[[^]]+\]\(src/guide/([a-z]+)\.md\) \|", readme, re.M)
+    found = re.findall(r"^\| \[[^]]+\]\(src/guide/([a-z-]+)\.md\) \|", readme, re.M)
     if not found:
         raise Refused("README.md: there is no table of the guide's pages")
     return found

@@ -3,9 +3,20 @@
 from urllib.parse import parse_qsl
 
 
+class LateUser:
+    """A user that is looked up, and kept in the environ, once somebody asks for its name."""
+
+    def __init__(self, environ):
+        self._environ = environ
+
+    def __str__(self):
+        self._environ.update({f"shop.{number}": number for number in range(100)})
+        return "late"
+
+
 def app(environ, start_response):
     asked = dict(parse_qsl(environ["QUERY_STRING"]))
-    environ["shop.user"] = 'the "owner"'
+    environ["shop.user"] = LateUser(environ) if "late" in asked else 'the "owner"'
     environ["arctos.route"] = "/{anything}"
     if "raise" in asked:
         raise ValueError(asked["raise"])

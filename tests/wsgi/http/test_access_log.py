@@ -191,6 +191,14 @@ def test_our_atoms_and_fields_name_what_only_arctos_knows(serve, tmp_path):
     assert dict(zip(names, in_text.split(), strict=True))["pid"] == str(pid)
 
 
+def test_a_variable_may_change_the_environ_when_it_is_turned_into_text(serve, connect, tmp_path):
+    path = tmp_path / "access.log"
+    server = serve("logged:app", "--access-logfile", path, "--access-logformat", "%({shop.user}e)s")
+    assert connect(server).get("/?late=yes").response().status == 200
+    server.stop()
+    assert path.read_text() == "late\n"
+
+
 def test_a_wrong_format_is_named_with_its_place():
     status, _, error = run("--access-logfile", "-", "--access-logformat", "%(h)s %(x)s", "plain:app")
     assert status == EXIT_USAGE

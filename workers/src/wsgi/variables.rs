@@ -34,6 +34,7 @@ impl Variables {
     /// Reads the values. Names are compared without regard to case, and the last one counts, as in gunicorn. What
     /// cannot be turned into text is missing.
     pub(super) fn read(&mut self, environ: &Bound<'_, PyDict>) {
+        let mut found: Vec<_> = vec![None; self.names.len()];
         for (key, value) in environ.iter() {
             let Ok(key) = key.cast::<PyString>() else { continue };
             let Ok(key) = key.to_str() else { continue };
@@ -41,7 +42,11 @@ impl Variables {
             else {
                 continue;
             };
-            self.values[index] = text_of(&value);
+            found[index] = Some(value);
+        }
+        // Only now, because this is code of the application, which may change the environ.
+        for (text, value) in self.values.iter_mut().zip(found) {
+            *text = value.as_ref().and_then(text_of);
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use arctos_worker::shared::log::Log;
 use arctos_worker::shared::scoreboard::Scoreboard;
+use arctos_worker::shared::series::attachment;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 
@@ -41,6 +42,9 @@ impl Sender {
             return Err(PyValueError::new_err(message));
         };
         let scoreboard = Scoreboard::create(1)
+            .map_err(|error| PyOSError::new_err(format!("mapping memory: {error}")))?;
+        // Before the collector looks for what there is to read.
+        attachment::count_alone()
             .map_err(|error| PyOSError::new_err(format!("mapping memory: {error}")))?;
         let log: Log = embedded::log();
         let mut collector = Collector::start(&scoreboard, Some(&statsd), &log, Instant::now());

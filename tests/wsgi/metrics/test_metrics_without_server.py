@@ -25,7 +25,11 @@ TOOK.observe(3)
 
 def run(directory, *, before="", after="", **environment):
     """Runs the program, and returns its exit status and what it wrote to standard error."""
-    code = PROGRAM.format(before=before, after=after)
+    return run_code(directory, PROGRAM.format(before=before, after=after), **environment)
+
+
+def run_code(directory, code, **environment):
+    """Runs another program."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("ARCTOS_")}
     ended = subprocess.run(
         [sys.executable, "-c", code],
@@ -93,6 +97,30 @@ def test_a_child_of_the_program_sends_nothing_twice(sink, tmp_path):
     assert status == 0
     total, *_ = sums(sink)
     assert total == 4.5  # Both processes count in the same memory, and the parent sends it.
+
+
+def test_what_is_counted_after_send_is_sent_even_if_nothing_was_counted_before(sink, tmp_path):
+    environment = {"ARCTOS_STATSD_HOST": sink.option, "ARCTOS_STATSD_FORMAT": "dogstatsd"}
+    code = "from arctos import metrics\norders = metrics.counter('orders.placed', 'Orders')\nmetrics.send()\norders.inc(3)\n"
+    assert run_code(tmp_path, code, **environment) == (0, "")
+    sink.close()
+    assert sink.check().look(lambda received: received._captured.get_count("arctos.orders.placed", tags={})).total() == 3
+
+
+def test_children_that_send_each_send_their_own(sink, tmp_path):
+    before = """
+for _ in range(3):
+    if os.fork() == 0:
+        metrics.send()
+        ORDERS.inc(10, channel="child")
+        sys.exit()
+for _ in range(3): os.wait()
+sys.exit()
+"""
+    environment = {"ARCTOS_STATSD_HOST": sink.option, "ARCTOS_STATSD_FORMAT": "dogstatsd"}
+    assert run(tmp_path, before=before, **environment) == (0, "")
+    total, *_ = sums(sink)
+    assert total == 30  # The parent, which sends nothing, has counted 2 before.
 
 
 def test_an_embedded_server_begins_with_what_was_counted_before(sink, tmp_path):

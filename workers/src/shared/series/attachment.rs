@@ -5,12 +5,14 @@
 //! | a worker | that of its entry, from the fork on |
 //! | a zygote | one of its own, for what the application counts while it is imported |
 //! | a child of the application | that of its worker, as long as the worker has it |
+//! | a child that sends what it counts | one of its own ([`count_alone`]) |
 //! | an embedded server | that of its only entry, as long as it serves |
 //! | any other | one that nobody reads ([`take_local`]), until a server of this process does |
 //!
 //! A metric keeps the rows that it has found. It compares [`number`] first, which changes whenever the process gets
 //! another area.
 
+use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -33,14 +35,19 @@ struct Current {
     attachment: Option<Attachment>,
     /// The memory that this process has created for itself, and nobody has taken.
     local: Option<SeriesMemory>,
+    /// The process that has created the memory of the attachment; `None` if a server has.
+    creator: Option<u32>,
 }
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
-static CURRENT: Mutex<Current> = Mutex::new(Current { attachment: None, local: None });
+static CURRENT: Mutex<Current> =
+    Mutex::new(Current { attachment: None, local: None, creator: None });
 
 /// From now on, this process counts in `area`; with `None`, in one that nobody reads.
 pub fn attach(area: Option<Area>) {
-    lock().attach(area);
+    let mut current = lock();
+    current.creator = None;
+    current.attach(area);
 }
 
 /// How often this process has got another area; 0 before the first time.
@@ -53,11 +60,22 @@ pub fn number() -> u32 {
 pub fn current() -> Option<Attachment> {
     let mut current = lock();
     if current.attachment.is_none() {
-        let memory = SeriesMemory::create(1, Capacity::for_series(DEFAULT_LIMIT)).ok()?;
-        current.local = Some(memory);
-        current.attach(memory.area(0));
+        current.create_local().ok()?;
     }
     current.attachment
+}
+
+/// From now on, this process counts in memory that it has created itself, unless a server has given it an area. A child
+/// leaves that of its parent: several children that read it would each report what all of them have counted.
+///
+/// Errors: the kernel gives no address space.
+pub fn count_alone() -> io::Result<()> {
+    let mut current = lock();
+    let is_own = current.creator.is_none_or(|creator| creator == std::process::id());
+    match current.attachment {
+        Some(_) if is_own => Ok(()),
+        Some(_) | None => current.create_local(),
+    }
 }
 
 /// The memory in which this process has counted without a server, for the server that begins: it has one area, and the
@@ -71,6 +89,14 @@ fn lock() -> MutexGuard<'static, Current> {
 }
 
 impl Current {
+    fn create_local(&mut self) -> io::Result<()> {
+        let memory = SeriesMemory::create(1, Capacity::for_series(DEFAULT_LIMIT))?;
+        self.local = Some(memory);
+        self.creator = Some(std::process::id());
+        self.attach(memory.area(0));
+        Ok(())
+    }
+
     fn attach(&mut self, area: Option<Area>) {
         let number = NUMBER.load(Ordering::Relaxed) + 1;
         self.attachment = area.map(|area| Attachment { number, area, epoch: area.epoch() });

@@ -12,6 +12,7 @@
 //! | `reload` | the response to a reload, and the clients that wait for it |
 //! | `quarantine` | the responses about requests in quarantine |
 //! | `readiness` | what `/readyz` requires of workers and accept queue |
+//! | `routes` | the routes in `/status` |
 //! | `status` | the responses of the probes and of `/status` |
 //! | `prometheus` | the text of `/metrics` |
 //!
@@ -25,6 +26,7 @@ pub mod prometheus;
 pub mod quarantine;
 pub mod readiness;
 pub mod reload;
+pub mod routes;
 pub mod status;
 pub mod verb;
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::AdminResponse;
 use super::quarantine::{self, QuarantineStatus};
+use super::routes::{self, RoutesStatus};
 use crate::metrics::ProcessMemory;
 use crate::supervisor::log_event::RunningRequest;
 use crate::supervisor::slot::SlotState;
@@ -50,10 +51,18 @@ pub struct ServerStatus {
     pub admin: Vec<String>,
     pub resources: Resources,
     pub reload: ReloadStatus,
-    /// The requests in quarantine; `None` without `--quarantine`.
-    pub quarantine: Option<QuarantineStatus>,
+    pub requests: RequestsStatus,
     /// The slots in order, without empty ones, and beside them the worker that replaces another or is being replaced.
     pub workers: Vec<WorkerStatus>,
+}
+
+/// What is known of requests by their names.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RequestsStatus {
+    /// The requests in quarantine; `None` without `--quarantine`.
+    pub quarantine: Option<QuarantineStatus>,
+    /// The routes that the application has named.
+    pub routes: RoutesStatus,
 }
 
 /// The progress of the last reload.
@@ -181,7 +190,9 @@ pub fn json(status: &ServerStatus) -> String {
         "backlog": status.resources.backlog.map(|queue| json!({ "len": queue.len, "max": queue.max })),
         "memory": memory(&status.resources.memory),
         "reload": reload(&status.reload),
-        "quarantine": quarantine::summary(status.quarantine.as_ref()),
+        "quarantine": quarantine::summary(status.requests.quarantine.as_ref()),
+        "routes_count": status.requests.routes.count,
+        "routes": routes::list(&status.requests.routes),
         "workers": status.workers.iter().map(worker).collect::<Vec<_>>(),
     });
     format!("{object:#}\n")
@@ -284,7 +295,7 @@ mod tests {
             admin: vec!["unix:/run/a.sock".to_owned()],
             resources: resources(CgroupMemory::default()),
             reload: ReloadStatus::Idle,
-            quarantine: None,
+            requests: RequestsStatus::default(),
             workers: Vec::new(),
         }
     }
@@ -317,7 +328,7 @@ mod tests {
                 "workers_target": 2, "workers_ready": 1, "listen": ["http://127.0.0.1:8000"],
                 "admin": ["unix:/run/a.sock"], "backlog": { "len": 3, "max": 2048 },
                 "memory": null,
-                "reload": { "state": "idle" }, "quarantine": null, "workers": [],
+                "reload": { "state": "idle" }, "quarantine": null, "routes_count": 0, "routes": [], "workers": [],
             })
         );
         assert_eq!(response(&status()).content_type, "application/json");

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `sample` | one sample of the server |
 //! | `pace` | rates and percentiles between two samples |
+//! | `routes` | the routes of a sample, and their rates |
 //! | `screen` | the state of the screen, and the effect of keys |
 //! | `view` | the layout of the screen |
 //! | `paint` | the bytes that turn one screen into the next |
@@ -20,6 +21,7 @@ mod fetcher;
 mod keys;
 mod pace;
 mod paint;
+mod routes;
 mod sample;
 mod screen;
 mod terminal;

@@ -13,8 +13,10 @@ use super::running_request::running_request;
 use super::shared_connections::SharedConnections;
 use super::workers::Workers;
 use crate::admin::quarantine;
+use crate::admin::routes::RoutesStatus;
 use crate::admin::status::{
-    self, Health, ProcessStatus, ReloadStatus, Resources, ServerStatus, WorkerStatus,
+    self, Health, ProcessStatus, ReloadStatus, RequestsStatus, Resources, ServerStatus,
+    WorkerStatus,
 };
 use crate::admin::verb::{self, StopMode, Verb};
 use crate::admin::{
@@ -190,6 +192,8 @@ impl Monitor<'_> {
 
     fn status(&mut self, trust: Trust, now: Instant) -> ServerStatus {
         let memory = self.sample_memory();
+        let totals = self.sources.metrics.collector.carried(&self.server.scoreboard, now);
+        let routes = RoutesStatus::of(totals.series());
         let source = &self.sources.admin;
         let reload = match (self.supervisor.reloading(), &source.last_reload) {
             (Some((generation, step)), _) => ReloadStatus::Running { generation, step },
@@ -219,7 +223,7 @@ impl Monitor<'_> {
             admin: source.admin.descriptions(),
             resources: Resources { backlog: listeners.and_then(Listeners::queue), memory },
             reload,
-            quarantine: self.sources.quarantine.status(now),
+            requests: RequestsStatus { quarantine: self.sources.quarantine.status(now), routes },
             workers: taken.map(|place| self.worker(place, now)).collect(),
         }
     }

@@ -43,6 +43,25 @@ impl HistogramSample {
         histogram
     }
 
+    /// A histogram of durations whose buckets reach from half of their bound to the bound, and are not cumulative. Those
+    /// that are empty may be missing.
+    pub(crate) fn of_octaves(sum: f64, octaves: impl IntoIterator<Item = (f64, u64)>) -> Self {
+        let mut octaves: Vec<_> = octaves.into_iter().collect();
+        octaves.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+        let mut buckets: Vec<Bucket> = Vec::new();
+        let mut count = 0.0;
+        for (bound, n) in octaves {
+            let start = bound / 2.0;
+            let has_gap = buckets.last().is_none_or(|last| last.bound < start);
+            if has_gap && bound.is_finite() {
+                buckets.push(Bucket { bound: start, count });
+            }
+            count += n as f64;
+            buckets.push(Bucket { bound, count });
+        }
+        Self { sum, buckets }
+    }
+
     /// The values since an earlier sample. If the count has fallen, another server has begun to count, and all values
     /// are new.
     pub(crate) fn since(mut self, earlier: &Self) -> Self {
@@ -106,6 +125,17 @@ mod tests {
         assert_eq!(histogram.percentile(0.25), "500us");
         assert_eq!(histogram.percentile(0.75), "1.50ms");
         assert_eq!(histogram.percentile(1.0), "2.00ms");
+    }
+
+    #[test]
+    fn a_percentile_of_octaves_ignores_the_empty_ones() {
+        let histogram = HistogramSample::of_octaves(9.0, [(8.0, 2), (1.0, 2)]);
+        assert_eq!((histogram.count(), histogram.mean().as_str()), (4.0, "2.25s"));
+        let percentiles = [0.25, 0.5, 0.75, 1.0].map(|part| histogram.percentile(part));
+        assert_eq!(percentiles, ["750ms", "1.00s", "6.00s", "8.00s"]);
+        let beyond = HistogramSample::of_octaves(9.0, [(f64::INFINITY, 1), (1.0, 1)]);
+        assert_eq!(beyond.percentile(0.99), ">1.00s");
+        assert_eq!(HistogramSample::of_octaves(0.0, []).percentile(0.5), "");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::routes::RouteRate;
 use super::sample::Sample;
 use crate::client::ctl::distribution::HistogramSample;
 use crate::metrics::Distribution;
@@ -13,6 +14,8 @@ pub(super) struct Pace {
     pub(super) all: RequestRate,
     /// The requests of each slot.
     pub(super) slots: BTreeMap<u16, RequestRate>,
+    /// The requests of each route, the one first on which the most time was spent.
+    pub(super) routes: Vec<RouteRate>,
 }
 
 /// A rate of requests, and percentiles of their durations.
@@ -45,7 +48,8 @@ impl Pace {
             }
         };
         let slots = later.workers.iter().map(|worker| (worker.slot, of(Some(worker.slot))));
-        Some(Self { all: of(None), slots: slots.collect() })
+        let routes = later.routes.since(&earlier.routes, seconds);
+        Some(Self { all: of(None), slots: slots.collect(), routes })
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use super::routes::RouteCounts;
 use crate::client::ctl::overview::{self, ReloadSummary, cell, one_line};
 use crate::client::ctl::page::{self, MetricSample};
 
@@ -31,6 +32,7 @@ pub(super) struct Sample {
     /// The progress of the last reload.
     pub(super) reload: ReloadSummary,
     pub(super) workers: Vec<WorkerRow>,
+    pub(super) routes: RouteCounts,
     /// All metrics.
     pub(super) metrics: Vec<MetricSample>,
 }
@@ -96,6 +98,7 @@ impl Sample {
             memory: overview::memory(&status["memory"]).unwrap_or_default(),
             reload: ReloadSummary::read(&status["reload"]),
             workers: workers.iter().filter_map(worker).collect(),
+            routes: RouteCounts::read(&status),
             metrics: page::read(metrics)?,
         })
     }

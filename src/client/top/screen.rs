@@ -7,9 +7,10 @@
 //! | `d` | makes the worker write its Python stack to the server's log |
 //! | `r` | replaces the worker |
 //! | `R`, then `y` | reloads the server |
+//! | `t` | shows the routes, or the workers again; there, arrows scroll |
 //! | `s` | changes the order of the workers |
 //! | `?` | shows help |
-//! | `q`, Escape, Ctrl-C | closes help or a question, or quits |
+//! | `q`, Escape, Ctrl-C | closes help, a question or the routes, or quits |
 //!
 //! A worker is selected by slot and process, not by its line: a new order of the lines must not make a key act on
 //! another worker.
@@ -68,6 +69,10 @@ pub(super) enum Dialog {
     Reload,
     /// Shows the last profile.
     Profile,
+    /// Shows the routes from this line on.
+    Routes {
+        first: usize,
+    },
 }
 
 /// The order of the workers.
@@ -251,6 +256,10 @@ impl Screen {
                 self.dialog = Dialog::Nothing;
                 return Effect::Nothing;
             }
+            (Dialog::Routes { first }, key) => {
+                self.dialog = self.scrolled(first, key);
+                return Effect::Nothing;
+            }
             (Dialog::Nothing, _) => self.message = None,
         }
         match key {
@@ -264,6 +273,7 @@ impl Screen {
             Key::Letter('s') => self.sort = self.sort.next(),
             Key::Letter('?' | 'h') => self.dialog = Dialog::Help,
             Key::Letter('R') => self.dialog = Dialog::Reload,
+            Key::Letter('t') => self.dialog = Dialog::Routes { first: 0 },
             Key::Letter('d') => return self.send(|slot| Verb::Dump { slot }),
             Key::Letter('r') => return self.send(|slot| Verb::Recycle { slot }),
             Key::Letter('p') => return self.sample_worker(),
@@ -271,6 +281,24 @@ impl Screen {
             Key::Letter(_) | Key::Interrupt | Key::Suspend | Key::Repaint => {}
         }
         Effect::Nothing
+    }
+
+    /// What a key makes of the routes. Keys that act on a worker do nothing, because none is visible.
+    fn scrolled(&self, first: usize, key: Key) -> Dialog {
+        let lines = match key {
+            Key::Letter('t' | 'q') | Key::Escape => return Dialog::Nothing,
+            Key::Letter('?' | 'h') => return Dialog::Help,
+            Key::Up | Key::Letter('k') => -1,
+            Key::Down | Key::Letter('j') => 1,
+            Key::PageUp => -PAGE,
+            Key::PageDown => PAGE,
+            Key::Home => isize::MIN,
+            Key::End => isize::MAX,
+            Key::Letter(_) | Key::Interrupt | Key::Suspend | Key::Repaint => 0,
+        };
+        let count = self.pace.as_ref().map_or(0, |pace| pace.routes.len());
+        let first = first.min(count).saturating_add_signed(lines);
+        Dialog::Routes { first: first.min(count.saturating_sub(1)) }
     }
 
     fn sample_worker(&mut self) -> Effect {

@@ -1,7 +1,9 @@
-//! The layout of the screen: three lines about the server, a table of its workers, and a line for messages.
+//! The layout of the screen: three lines about the server, a table of its workers or routes, and a line for messages.
 //!
 //! Values that do not fit are left out completely, the least important first, because half a number is a wrong
 //! number. Only requests, messages and addresses are cut at the edge of the screen, with an "…".
+
+mod routes;
 
 use ratatui_core::buffer::Buffer;
 use ratatui_core::layout::Rect;
@@ -30,13 +32,15 @@ const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
 const DIM: Style = Style::new().add_modifier(Modifier::DIM);
 const REVERSED: Style = Style::new().add_modifier(Modifier::REVERSED);
 
-const KEYS: &str = "d dump  r recycle  R reload  p profile  s sort  ? help  q quit";
-const HELP: [&str; 14] = [
+const KEYS: [&str; 7] =
+    ["d dump", "r recycle", "R reload", "p profile", "t routes", "? help", "q quit"];
+const HELP: [&str; 15] = [
     "arrows, j, k    select a worker",
     "p, P            samples the selected worker, or all, for 5 s, and shows its functions",
     "d               makes the selected worker write its Python stack to the log",
     "r               replaces the selected worker, once its replacement is ready",
     "R               reloads configuration and code, as HUP does; asks first",
+    "t               shows the routes, by the time spent on each, or the workers again",
     "s               sorts by slot, req/s, rss, or the age of the running request",
     "Ctrl-L          repaints the screen",
     "Ctrl-Z          suspends the screen; fg continues it",
@@ -114,6 +118,7 @@ pub(super) fn draw(screen: &Screen, width: u16, height: u16) -> Buffer {
                 page.put(line, text, PLAIN);
             }
         }
+        Dialog::Routes { first } => routes::draw(screen, first, &mut page, bottom),
         Dialog::Nothing | Dialog::Reload => workers(screen, &mut page, bottom),
     }
     if height > 1 {
@@ -362,21 +367,24 @@ fn last_line(screen: &Screen, page: &mut Page, bottom: u16) {
             ("Reload configuration and code, worker by worker? y/n".to_owned(), REVERSED)
         }
         (Dialog::Help | Dialog::Profile, _) => ("press any key to return".to_owned(), DIM),
+        (Dialog::Routes { first }, _) => (routes::keys(screen, first, page.width(), bottom), DIM),
         (Dialog::Nothing, Some(message)) => (message.clone(), PLAIN),
-        (Dialog::Nothing, None) => (keys(screen, bottom), DIM),
+        (Dialog::Nothing, None) => (keys(screen, page.width(), bottom), DIM),
     };
     page.put(bottom, &text, style);
 }
 
-fn keys(screen: &Screen, bottom: u16) -> String {
+fn keys(screen: &Screen, width: usize, bottom: u16) -> String {
     let room = usize::from(bottom.saturating_sub(ABOVE));
     let count = screen.sample.workers.len();
     let first = first_shown(screen.selected_line(), room);
     let range = match count > room {
-        true => format!("  {}-{} of {count}", first + 1, (first + room).min(count)),
+        true => format!("{}-{} of {count}", first + 1, (first + room).min(count)),
         false => String::new(),
     };
-    format!("by {}{range}  {KEYS}", screen.sort.name())
+    let mut values = vec![format!("s by {}", screen.sort.name()), range];
+    values.extend(KEYS.map(str::to_owned));
+    fitting(&values, width)
 }
 
 fn pace_of<'a>(screen: &'a Screen, worker: &WorkerRow) -> Option<&'a super::pace::RequestRate> {

@@ -187,7 +187,7 @@ def test_top_follows_the_size_of_its_terminal(server, top):
         top._screen.reset()
         top._screen.resize(10, 40)
         top.resize(40, 10)
-    lines = top.wait_for(lambda lines: lines[9].startswith("by slot  d dump"))
+    lines = top.wait_for(lambda lines: lines[9].startswith("s by slot  d dump"))
     assert lines[4].split() == ["slot", "state", "req/s", "request"]
     assert [row["slot"] for row in table(lines)] == ["0", "1"]
 
@@ -253,6 +253,23 @@ def test_s_sorts_and_a_question_mark_helps(server, top):
     top.press("q")
     top.wait_for_text("by slot  d dump")
     assert top.process.poll() is None
+
+
+def test_t_shows_the_routes_that_the_application_names(serve, address):
+    server = serve("phases:app", "--admin-bind", address, workers=2)
+    with Top(address) as top:
+        top.wait_for_text("s by slot")
+        top.press("t")
+        lines = top.wait_for_text("No request has had a route yet")
+        assert any("arctos help metrics" in line for line in lines)
+        with traffic(server, clients=2, target="/whole?route=/orders/{id}", names_worker=False) as load:
+            load.wait_for_answers(20)
+            numbers = r" *[0-9.]+ +[1-9][0-9.]* +[0-9.]+(us|ms) +[0-9.]+(us|ms) +[0-9.]+(us|ms) +0\.0  /orders/\{id\}"
+            lines = top.wait_for(lambda lines: re.match(numbers, lines[5]))
+            assert lines[4].split() == ["time/s", "req/s", "mean", "p50", "p99", "5xx/s", "route"]
+        top.wait_for(lambda lines: re.match(r" 0.000 +0.0 +- +- +- +0.0  /orders/", lines[5]))
+        top.press("t")
+        top.wait_for_text("s by slot")
 
 
 # --- Exit ---

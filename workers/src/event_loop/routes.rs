@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use crate::shared::scoreboard::StatusClass;
 use crate::shared::series::attachment::{self, Attachment};
-use crate::shared::series::{Aggregation, Area, Description, Kind, Naming, RowUse, ValueHistogram};
+use crate::shared::series::{
+    Aggregation, Area, Description, Kind, Naming, OTHER, ROUTE_DURATION, ROUTE_TAG, RowUse,
+    STATUS_TAG, ValueHistogram,
+};
 
-/// The name of the distribution.
-const FAMILY: &str = "route.duration.seconds";
 const MEANING: &str =
     "From the call of the application to the last byte handed to the kernel, by route.";
-const OTHER: &str = "other";
 /// Routes beyond these have no number of their own.
 const MAX_ROUTES: usize = 1000;
 
@@ -138,7 +138,7 @@ fn append(
     status: &str,
     purpose: RowUse,
 ) -> Option<&'static ValueHistogram> {
-    let tags = [("route", route), ("status", status)];
+    let tags = [(ROUTE_TAG, route), (STATUS_TAG, status)];
     let tags = tags.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let description = describe(Kind::Distribution, tags).encode()?;
     area.histogram(area.append(&description, purpose, true)?)
@@ -149,7 +149,7 @@ fn describe(kind: Kind, tags: Vec<(String, String)>) -> Description {
         kind,
         aggregation: Aggregation::Sum,
         naming: Naming::Prefixed,
-        family: FAMILY.to_owned(),
+        family: ROUTE_DURATION.to_owned(),
         sample: String::new(),
         tags,
     }

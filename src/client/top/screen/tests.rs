@@ -93,6 +93,24 @@ fn a_reload_is_sent_only_after_a_question() {
 }
 
 #[test]
+fn no_key_acts_on_a_worker_behind_the_routes() {
+    let mut rig = Rig::new(&THREE);
+    for keys in ["t", "d", "r", "p", "P", "s", "R", "y", "j"] {
+        assert_eq!(rig.press(keys), Effect::Nothing, "{keys}");
+        assert_eq!(rig.screen.dialog, Dialog::Routes { first: 0 }, "{keys}");
+    }
+    for keys in ["t", "tq", "t?x"] {
+        rig.press(keys);
+        assert_eq!(rig.screen.dialog, Dialog::Nothing, "{keys}");
+    }
+    rig.press("t");
+    assert_eq!(rig.screen.update(Input::Key(Key::Escape)), Effect::Nothing);
+    assert_eq!(rig.press("r"), recycle(0));
+    rig.press("t");
+    assert_eq!(rig.screen.update(Input::Key(Key::Interrupt)), Effect::Quit);
+}
+
+#[test]
 fn quit_keys_close_a_dialog_first() {
     let mut rig = Rig::new(&THREE);
     assert_eq!(rig.press("q"), Effect::Quit);

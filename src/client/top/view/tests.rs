@@ -8,6 +8,34 @@ use crate::client::ctl::overview::ReloadSummary;
 
 const PATH: &str = "/a/rather/long/path/to/something/that/takes/its/time";
 
+/// A screen of the routes, after two seconds with four requests of each of `routes`, of which one failed.
+fn routes(routes: &[&str], count: usize) -> Screen {
+    let start = Instant::now();
+    let sample = |second: u64| {
+        let n = 2 * second;
+        let row = |(index, name): (usize, &&str)| {
+            format!(
+                r#"{{"route": {name:?}, "requests": {{"2xx": {}, "5xx": {}}},
+                    "duration_s": {}, "buckets": {{"0.25": {}}}}}"#,
+                9 + 3 * second,
+                second,
+                0.25 * ((1 + index as u64) * n) as f64,
+                9 + 4 * second
+            )
+        };
+        let rows: Vec<String> = routes.iter().enumerate().map(row).collect();
+        let status = format!(
+            r#"{{"pid": 7, "workers": [], "routes_count": {count}, "routes": [{}]}}"#,
+            rows.join(",")
+        );
+        Sample::read(&status, "", start + Duration::from_secs(2 * second)).unwrap()
+    };
+    let mut screen = Screen::new("unix:/run/a".to_owned(), sample(0));
+    screen.update(Input::Key(Key::Letter('t')));
+    screen.update(Input::Sample(Box::new(sample(1))));
+    screen
+}
+
 /// A server with this number of workers. The first handles a request, and each has finished `count` requests.
 fn sample(at: Instant, workers: u16, count: u32) -> Sample {
     let worker = |slot: u16| {
@@ -79,7 +107,7 @@ fn a_screen_of_80_by_24_shows_the_server_and_its_workers() {
     );
     assert_eq!(
         shown[23],
-        "by slot  d dump  r recycle  R reload  p profile  s sort  ? help  q quit"
+        "s by slot  d dump  r recycle  R reload  p profile  t routes  ? help  q quit"
     );
     assert_eq!(shown.len(), 24);
 }
@@ -99,7 +127,7 @@ fn a_small_screen_shows_the_most_important_values() {
             "   1  ready   25.0  -",
             "   2  ready   25.0  -",
             "   3  ready   25.0  -",
-            "by slot  1-4 of 9  d dump  r recycle  R…",
+            "s by slot  1-4 of 9  d dump  r recycle",
         ]
     );
 }
@@ -152,7 +180,8 @@ fn the_selected_one_of_many_workers_is_visible() {
 #[test]
 fn no_size_is_too_small() {
     let mut screen = screen(3);
-    for dialog in [Dialog::Nothing, Dialog::Help, Dialog::Reload, Dialog::Profile] {
+    let routes = Dialog::Routes { first: 7 };
+    for dialog in [Dialog::Nothing, Dialog::Help, Dialog::Reload, Dialog::Profile, routes] {
         screen.dialog = dialog;
         for (width, height) in [(0, 0), (1, 1), (1, 9), (9, 1), (5, 2), (7, 5), (30, 6), (400, 3)] {
             assert_eq!(draw(&screen, width, height).area, Rect::new(0, 0, width, height));
@@ -210,4 +239,51 @@ fn text_from_strangers_cannot_control_the_terminal() {
             "{text:?}"
         );
     }
+}
+
+#[test]
+fn routes_are_shown_by_the_time_that_they_take() {
+    let long = "/a/rather/long/route/{with}/{many}/{variable}/parts";
+    let shown = lines(&routes(&["/quick", "/slow/{id}", long], 3), 80, 24);
+    assert_eq!(
+        shown[3..9],
+        [
+            "",
+            "time/s   req/s    mean     p50     p99   5xx/s  route",
+            " 0.750     2.0   375ms   188ms   249ms     0.5  /a/rather/long/route/{with}/{ma…",
+            " 0.500     2.0   250ms   188ms   249ms     0.5  /slow/{id}",
+            " 0.250     2.0   125ms   188ms   249ms     0.5  /quick",
+            "",
+        ]
+    );
+    assert_eq!(shown[23], "by time/s  t workers  arrows scroll  ? help");
+}
+
+#[test]
+fn more_routes_than_lines_can_be_scrolled() {
+    let names: Vec<String> = (0..50).map(|number| format!("/{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut screen = routes(&names, 73);
+    let last = |screen: &Screen| lines(screen, 80, 24)[23].clone();
+    let cut = "t workers  arrows scroll  ? help  50 of 73 routes, with the";
+    assert!(last(&screen).starts_with("by time/s  1-18 of 50  t workers"), "{}", last(&screen));
+    assert!(lines(&screen, 120, 24)[23].contains(cut), "{:?}", lines(&screen, 120, 24));
+    screen.update(Input::Key(Key::PageDown));
+    screen.update(Input::Key(Key::Down));
+    assert!(last(&screen).contains("  12-29 of 50  "), "{}", last(&screen));
+    assert!(lines(&screen, 80, 24)[5].ends_with("  /38"));
+    screen.update(Input::Key(Key::End));
+    assert!(last(&screen).contains("  50-50 of 50  "), "{}", last(&screen));
+    screen.update(Input::Key(Key::Home));
+    assert!(lines(&screen, 80, 24)[5].ends_with("  /49"));
+}
+
+#[test]
+fn without_a_route_the_screen_says_how_to_name_one() {
+    let mut screen = screen(1);
+    screen.update(Input::Key(Key::Letter('t')));
+    let shown = lines(&screen, 80, 24);
+    assert_eq!(shown[4], "No request has had a route yet. The application names it:");
+    assert!(shown[8].contains("arctos help metrics") && !shown[8].ends_with('…'), "{shown:?}");
+    assert!(!shown.iter().any(|line| line.contains("GET /a")), "{shown:?}");
 }

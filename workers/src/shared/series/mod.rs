@@ -27,6 +27,12 @@ mod atomics {
 
 /// The default of `--metrics-series`.
 pub const DEFAULT_LIMIT: u32 = 1000;
+/// The distribution of the durations of requests, with the tags [`ROUTE_TAG`] and [`STATUS_TAG`].
+pub const ROUTE_DURATION: &str = "route.duration.seconds";
+/// The route that the application has named.
+pub const ROUTE_TAG: &str = "route";
+/// The class of the status.
+pub const STATUS_TAG: &str = "status";
 
 pub mod area;
 pub mod attachment;

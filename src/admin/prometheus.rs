@@ -197,6 +197,12 @@ impl MetricsPage {
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
+    /// Whether the page has a family with this name.
+    fn describes(&self, name: &str) -> bool {
+        // The server's own names have this prefix, and few others.
+        name.starts_with("arctos_") && self.text.contains(&format!("\n# TYPE {name} "))
+    }
+
     fn sample(
         &mut self,
         name: &str,

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use arctos_worker::shared::series::{Kind, Naming, ValueHistogram};
+use arctos_worker::shared::series::{Description, Kind, Naming, ValueHistogram};
 
 use super::{Float, MetricsPage, label};
 use crate::metrics::names::{application_prometheus_name, is_of_server};
@@ -23,6 +23,7 @@ use crate::metrics::series::{CountedIn, Series, SeriesTotal, SeriesTotals};
 /// The series of a family, the newest one first.
 struct Family<'a> {
     kind: Kind,
+    naming: Naming,
     /// The name of the metric, under which its help is known.
     metric: &'a str,
     series: Vec<&'a Series>,
@@ -45,36 +46,46 @@ pub(super) fn write(page: &mut MetricsPage, totals: &SeriesTotals, zone: Option<
     for series in all.into_iter().rev() {
         let description = &series.description;
         let name = family_name(series);
-        let is_taken = description.naming == Naming::Prefixed && is_of_server(&description.family);
-        if is_taken || !is_name(&name) || !description.tags.iter().all(|(tag, _)| is_name(tag)) {
+        let is_taken = match description.naming {
+            Naming::Prefixed => is_of_server(&description.family),
+            Naming::Verbatim => page.describes(&name),
+        };
+        if is_taken || !is_name(&name) || !is_writable(description) {
             continue;
         }
         let family = families.entry(name).or_insert(Family {
             kind: description.kind,
+            naming: description.naming,
             metric: &description.family,
             series: Vec::new(),
         });
-        if family.kind == description.kind {
+        if (family.kind, family.naming) == (description.kind, description.naming) {
             family.series.push(series);
         }
     }
     for (name, family) in families {
-        let samples = samples(&name, &family, zone);
-        if samples.is_empty() {
-            continue;
-        }
         let kind = match family.kind {
             Kind::Counter => "counter",
             Kind::Gauge | Kind::Help => "gauge",
             Kind::Distribution | Kind::HistogramPart => "histogram",
             Kind::SummaryPart => "summary",
         };
-        page.describe(&name, kind, totals.help(family.metric).unwrap_or(""));
+        let help = totals.help(family.metric).unwrap_or("");
+        if family.naming == Naming::Prefixed && family.kind != Kind::Gauge {
+            if family.series.iter().any(|series| !series.totals.is_empty()) {
+                page.describe(&name, kind, help);
+                write_slots(page, &name, &family, zone);
+            }
+            continue;
+        }
+        let samples = samples(&name, &family, zone);
+        if samples.is_empty() {
+            continue;
+        }
+        page.describe(&name, kind, help);
         for sample in samples {
-            let labels: Vec<_> =
-                sample.labels.iter().map(|(name, value)| label(name, value)).collect();
             let value = Float(sample.value);
-            page.sample(&sample.name, &labels.join(","), None, format_args!("{value}"));
+            page.sample(&sample.name, &text_of(&sample.labels), None, format_args!("{value}"));
         }
     }
 }
@@ -97,19 +108,63 @@ fn is_name(name: &str) -> bool {
     name.bytes().all(is_letter) && name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit())
 }
 
+/// Whether the sample and the labels of a series have names that Prometheus accepts. It refuses the whole page for a label
+/// that is there twice.
+fn is_writable(Description { sample, tags, .. }: &Description) -> bool {
+    let mut names = HashSet::new();
+    let is_label = |(tag, _): &(String, String)| is_name(tag) && !tag.contains(':');
+    let has_labels = tags.iter().all(|tag| is_label(tag) && names.insert(&tag.0));
+    has_labels && (sample.is_empty() || is_name(sample))
+}
+
+/// Writes a metric of `arctos.metrics` for each slot. The samples are not kept, because there may be a million: a
+/// distribution of 500 series in 64 workers has 30 for each of them.
+fn write_slots(page: &mut MetricsPage, name: &str, family: &Family<'_>, zone: Option<&str>) {
+    let bounds = bounds(family).into_iter().map(|bound| (bound, bound.to_string())).collect();
+    let names = DistributionNames {
+        of: ["bucket", "sum", "count"].map(|it| format!("{name}_{it}")),
+        bounds,
+    };
+    let mut seen = HashSet::new();
+    for series in &family.series {
+        for (place, total) in &series.totals {
+            let mut labels = labels_in(series, *place, zone);
+            let text = text_of(&labels);
+            labels.sort();
+            if !seen.insert(labels) {
+                continue;
+            }
+            match total {
+                SeriesTotal::Sum(value) => {
+                    page.sample(name, &text, None, format_args!("{}", Float(*value)));
+                }
+                SeriesTotal::Values { sum, buckets } => names.write(page, text, *sum, buckets),
+            }
+        }
+    }
+}
+
+/// The labels of a series in a slot: those of the server, and its own.
+fn labels_in(series: &Series, place: CountedIn, zone: Option<&str>) -> Labels {
+    let worker = place.map(|slot| ("worker".to_owned(), slot.to_string()));
+    let zone = zone.map(|zone| ("zone".to_owned(), zone.to_owned()));
+    let own = series.description.tags.iter().cloned();
+    worker.into_iter().chain(zone).chain(own).collect()
+}
+
+fn text_of(labels: &[(String, String)]) -> String {
+    let labels: Vec<_> = labels.iter().map(|(name, value)| label(name, value)).collect();
+    labels.join(",")
+}
+
+/// The samples of gauges, and of a library's metrics.
 fn samples(name: &str, family: &Family<'_>, zone: Option<&str>) -> Vec<Sample> {
     let mut samples = Vec::new();
-    let bounds = bounds(family);
     for series in &family.series {
-        let is_verbatim = series.description.naming == Naming::Verbatim;
+        let is_verbatim = family.naming == Naming::Verbatim;
         let labels = |place: CountedIn| match is_verbatim {
             true => series.description.tags.clone(),
-            false => {
-                let worker = place.map(|slot| ("worker".to_owned(), slot.to_string()));
-                let zone = zone.map(|zone| ("zone".to_owned(), zone.to_owned()));
-                let own = series.description.tags.iter().cloned();
-                worker.into_iter().chain(zone).chain(own).collect()
-            }
+            false => labels_in(series, place, zone),
         };
         let sample_name = match &series.description.sample {
             sample if sample.is_empty() => name,
@@ -119,29 +174,16 @@ fn samples(name: &str, family: &Family<'_>, zone: Option<&str>) -> Vec<Sample> {
             samples.extend(series.gauge().into_iter().map(|(place, value)| {
                 let mut labels = labels(place);
                 if is_verbatim && let Some(slot) = place {
-                    let is_taken = labels.iter().any(|(label, _)| label == "worker");
-                    let label = if is_taken { "arctos_worker" } else { "worker" };
-                    labels.push((label.to_owned(), slot.to_string()));
+                    let is_free = |name: &&str| labels.iter().all(|(label, _)| label != name);
+                    if let Some(label) = ["worker", "arctos_worker"].into_iter().find(is_free) {
+                        labels.push((label.to_owned(), slot.to_string()));
+                    }
                 }
                 Sample { name: sample_name.to_owned(), labels, value }
             }));
-        } else if is_verbatim {
-            if let SeriesTotal::Sum(value) = series.sum() {
-                let labels = labels(None);
-                samples.push(Sample { name: sample_name.to_owned(), labels, value });
-            }
-        } else {
-            for (place, total) in &series.totals {
-                match total {
-                    SeriesTotal::Sum(value) => {
-                        let labels = labels(*place);
-                        samples.push(Sample { name: name.to_owned(), labels, value: *value });
-                    }
-                    SeriesTotal::Values { sum, buckets } => {
-                        histogram(name, &labels(*place), *sum, buckets, &bounds, &mut samples);
-                    }
-                }
-            }
+        } else if let SeriesTotal::Sum(value) = series.sum() {
+            let labels = labels(None);
+            samples.push(Sample { name: sample_name.to_owned(), labels, value });
         }
     }
     if family.kind == Kind::HistogramPart {
@@ -175,31 +217,39 @@ fn bounds(family: &Family<'_>) -> Vec<f64> {
     powers[first..powers.len().min(last + 1)].to_vec()
 }
 
-fn histogram(
-    name: &str,
-    labels: &[(String, String)],
-    sum: f64,
-    buckets: &Buckets,
-    bounds: &[f64],
-    samples: &mut Vec<Sample>,
-) {
-    let mut bucket = |le: String, value: u64| {
-        let mut labels = labels.to_vec();
-        labels.push(("le".to_owned(), le));
-        samples.push(Sample { name: format!("{name}_bucket"), labels, value: value as f64 });
-    };
-    for bound in bounds {
-        let below = buckets
-            .iter()
-            .take_while(|(index, _)| ValueHistogram::bounds(usize::from(*index)).end <= *bound);
-        bucket(bound.to_string(), below.map(|(_, n)| n).sum());
+/// The names of the samples of a distribution, and its bounds, also as text.
+struct DistributionNames {
+    of: [String; 3],
+    bounds: Vec<(f64, String)>,
+}
+
+impl DistributionNames {
+    fn write(&self, page: &mut MetricsPage, mut labels: String, sum: f64, buckets: &Buckets) {
+        let [bucket_name, sum_name, count_name] = &self.of;
+        let own_bytes = labels.len();
+        labels.push_str(if labels.is_empty() { "le=\"" } else { ",le=\"" });
+        let shared_bytes = labels.len();
+        let mut bucket = |le: &str, count: u64| {
+            labels.truncate(shared_bytes);
+            labels.push_str(le);
+            labels.push('"');
+            page.sample(bucket_name, &labels, None, format_args!("{}", Float(count as f64)));
+        };
+        let (mut count, mut rest) = (0_u64, buckets.iter().peekable());
+        for (bound, le) in &self.bounds {
+            let is_below =
+                |(index, _): &(u16, u64)| ValueHistogram::bounds(usize::from(*index)).end <= *bound;
+            while let Some((_, n)) = rest.next_if(is_below) {
+                count = count.saturating_add(n);
+            }
+            bucket(le, count);
+        }
+        let count = buckets.count();
+        bucket("+Inf", count);
+        labels.truncate(own_bytes);
+        page.sample(sum_name, &labels, None, format_args!("{}", Float(sum)));
+        page.sample(count_name, &labels, None, format_args!("{}", Float(count as f64)));
     }
-    bucket("+Inf".to_owned(), buckets.count());
-    let mut sample = |suffix: &str, value: f64| {
-        samples.push(Sample { name: format!("{name}_{suffix}"), labels: labels.to_vec(), value });
-    };
-    sample("sum", sum);
-    sample("count", buckets.count() as f64);
 }
 
 /// Makes the buckets of a library's histograms cumulative, in the order of their bounds, and adds their counts.

@@ -174,3 +174,21 @@ fn no_family_and_no_sample_appears_twice() {
     let jobs = page.lines().filter(|line| line.starts_with("arctos_jobs_total{")).count();
     assert_eq!(jobs, 1, "{page}");
 }
+
+#[test]
+fn a_series_for_which_prometheus_would_refuse_the_page_is_left_out() {
+    let gauge = |tags: &[(&str, &str)]| description(Kind::Counter, Naming::Verbatim, "hits", tags);
+    let hits = |tags| Description { sample: "hits_total".into(), ..gauge(tags) };
+    let one = SeriesTotal::Sum(1.0);
+    let broken = [
+        hits(&[("a:b", "1")]),
+        hits(&[("a_b", "1"), ("a_b", "2")]),
+        part(Kind::SummaryPart, "took", "took_sum\nx 1\n", &[]),
+        part(Kind::Counter, "arctos_conn_accept_success", "arctos_conn_accept_success_total", &[]),
+    ];
+    let mut all: Vec<_> = broken.into_iter().map(|it| (it, slot(0), one.clone())).collect();
+    assert_eq!(page(&all, None), "");
+    all.push((hits(&[("a_b", "1")]), slot(0), one));
+    let expected = "# HELP hits_total \n# TYPE hits_total counter\nhits_total{a_b=\"1\"} 1\n";
+    assert_eq!(page(&all, None), expected);
+}

@@ -104,7 +104,7 @@ impl PrometheusValue {
         let (family, sample) = (legal_name(metric_name), legal_name(name));
         let sample = if sample == family { String::new() } else { sample };
         let encoded = MAX_VALUE_BYTES.into_iter().find_map(|max_bytes| {
-            let names = labelnames.iter().map(|name| legal_name(&name.to_string_lossy()));
+            let names = labelnames.iter().map(|name| label_name(&name.to_string_lossy()));
             let values = labelvalues.iter();
             let values = values.map(|value| cut(&value.to_string_lossy(), max_bytes).to_owned());
             let tags = names.zip(values).collect();
@@ -304,6 +304,11 @@ fn aggregation_of(mode: &str) -> PyResult<Aggregation> {
             "arctos does not know the multiprocess mode '{mode}'"
         ))),
     }
+}
+
+/// The name of a label, which may not have colons either.
+fn label_name(name: &str) -> String {
+    legal_name(name).replace(':', "_")
 }
 
 /// The name with underscores in place of what Prometheus does not permit without quotes, as prometheus_client writes it.

@@ -21,7 +21,12 @@ pub fn is_of_server(name: &str) -> bool {
     let gauges = Gauge::ALL.into_iter().map(Gauge::statsd_name);
     let distributions = Distribution::ALL.into_iter().map(Distribution::statsd_name);
     let mut names = counters.chain(gauges).chain(distributions);
-    names.any(|of_server| of_server.replace('.', "_") == name.replace('.', "_"))
+    names.any(|of_server| is_same(of_server, name))
+}
+
+/// Whether two names are the same in Prometheus.
+pub fn is_same(name: &str, other: &str) -> bool {
+    name.replace('.', "_") == other.replace('.', "_")
 }
 
 /// A name in Prometheus. The suffix follows its conventions: `_total` for a counter, or the unit of a value.

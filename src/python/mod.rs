@@ -19,6 +19,7 @@ use pyo3::exceptions::PyImportError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use arctos_worker::shared::series::ROUTE_DURATION;
 use arctos_worker::wsgi::{ApplicationSource, RequestTimeout, series};
 
 use crate::metrics::names;
@@ -55,7 +56,7 @@ mod arctos {
     #[pyfunction]
     #[pyo3(name = "_is_of_server")]
     fn is_of_server(name: &str) -> bool {
-        names::is_of_server(name)
+        names::is_of_server(name) || names::is_same(name, ROUTE_DURATION)
     }
 
     #[pymodule_export]

@@ -34,7 +34,7 @@ def test_a_name_that_is_none_is_refused(name):
         metrics.counter(name, "Help")
 
 
-@pytest.mark.parametrize("name", ["req.done", "req_done", "worker.rss", "request.duration"])
+@pytest.mark.parametrize("name", ["req.done", "req_done", "worker.rss", "request.duration", "route.duration.seconds"])
 def test_a_name_of_the_server_is_refused(name):
     with pytest.raises(ValueError, match="the server has a metric"):
         metrics.distribution(name, "Help")

@@ -28,6 +28,10 @@ impl AccessLogSettings {
             return false;
         }
         let path = decoded(path);
+        // The application may find another path in it.
+        if path.split(|byte| *byte == b'/').any(|part| part == b"." || part == b"..") {
+            return false;
+        }
         self.excluded.iter().any(|excluded| {
             path.strip_prefix(excluded.as_bytes())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
@@ -154,6 +158,8 @@ mod tests {
             ("/livez", true),
             ("/livez/", true),
             ("/livez/ping", true),
+            ("/livez/../admin", false),
+            ("/livez/%2e%2e/admin", false),
             ("/%6civez", true),
             ("/livez2", false),
             ("/", false),

@@ -99,7 +99,7 @@ def test_a_child_of_the_program_sends_nothing_twice(sink, tmp_path):
     assert total == 4.5  # Both processes count in the same memory, and the parent sends it.
 
 
-def test_what_is_counted_after_send_is_sent_even_if_nothing_was_counted_before(sink, tmp_path):
+def test_what_is_counted_after_send_is_sent_if_nothing_was_before(sink, tmp_path):
     environment = {"ARCTOS_STATSD_HOST": sink.option, "ARCTOS_STATSD_FORMAT": "dogstatsd"}
     code = "from arctos import metrics\norders = metrics.counter('orders.placed', 'Orders')\nmetrics.send()\norders.inc(3)\n"
     assert run_code(tmp_path, code, **environment) == (0, "")

@@ -150,7 +150,10 @@ impl MetricsPage {
         let Some(first) = family.first() else { return };
         let name = first.prometheus_name();
         self.describe(&name, "histogram", first.meaning());
-        let names = HistogramNames::of(&name);
+        // Each bound is the number of recorded buckets below it.
+        let bounds = OCTAVES.map(|octave| Duration::from_micros(1 << octave));
+        let bounds = bounds.map(|bound| (buckets_below(bound), Seconds(bound).to_string()));
+        let names = HistogramNames::of(&name, bounds);
         for worker in workers {
             for distribution in family {
                 let totals = worker.totals.distribution(*distribution);
@@ -158,17 +161,27 @@ impl MetricsPage {
                     distribution.class().is_none_or(|class| class == StatusClass::Success);
                 if is_always_written || totals.count > 0 {
                     let labels = with_tag(&worker.labels, distribution.tag());
-                    self.histogram(&names, labels, totals);
+                    let (mut below, mut from) = (0, 0);
+                    let up_to = |to: &usize| {
+                        below += sum(totals, from..*to);
+                        from = *to;
+                        below
+                    };
+                    let count = sum(totals, 0..Histogram::BUCKETS);
+                    self.histogram(&names, labels, up_to, Seconds(totals.sum), count);
                 }
             }
         }
     }
 
-    fn histogram(
+    /// Writes a histogram. `up_to` is asked once for each bound, in order, and returns how many values lie below it.
+    fn histogram<B>(
         &mut self,
-        names: &HistogramNames,
+        names: &HistogramNames<B>,
         mut labels: String,
-        totals: &DistributionTotals,
+        mut up_to: impl FnMut(&B) -> u64,
+        sum: impl fmt::Display,
+        count: u64,
     ) {
         let own_bytes = labels.len();
         labels.push_str(if labels.is_empty() { "le=\"" } else { ",le=\"" });
@@ -179,16 +192,12 @@ impl MetricsPage {
             labels.push('"');
             self.sample(&names.bucket, &labels, None, format_args!("{count}"));
         };
-        let (mut count, mut from) = (0, 0);
-        for (to, le) in &names.bounds {
-            count += sum(totals, from..*to);
-            bucket(le, count);
-            from = *to;
+        for (bound, le) in &names.bounds {
+            bucket(le, up_to(bound));
         }
-        count += sum(totals, from..Histogram::BUCKETS);
         bucket("+Inf", count);
         labels.truncate(own_bytes);
-        self.sample(&names.sum, &labels, None, format_args!("{}", Seconds(totals.sum)));
+        self.sample(&names.sum, &labels, None, format_args!("{sum}"));
         self.sample(&names.count, &labels, None, format_args!("{count}"));
     }
 
@@ -225,25 +234,21 @@ impl MetricsPage {
     }
 }
 
-/// The names of the samples of a histogram, and its bounds.
-struct HistogramNames {
+/// The names of the samples of a histogram, and its bounds, also as text.
+struct HistogramNames<B> {
     bucket: String,
     sum: String,
     count: String,
-    /// The number of recorded buckets up to each bound, and the bound as text.
-    bounds: Vec<(usize, String)>,
+    bounds: Vec<(B, String)>,
 }
 
-impl HistogramNames {
-    fn of(name: &str) -> Self {
-        let bounds = OCTAVES.map(|octave| Duration::from_micros(1 << octave));
+impl<B> HistogramNames<B> {
+    fn of(name: &str, bounds: impl Iterator<Item = (B, String)>) -> Self {
         Self {
             bucket: format!("{name}_bucket"),
             sum: format!("{name}_sum"),
             count: format!("{name}_count"),
-            bounds: bounds
-                .map(|bound| (buckets_below(bound), Seconds(bound).to_string()))
-                .collect(),
+            bounds: bounds.collect(),
         }
     }
 }

@@ -15,9 +15,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use arctos_worker::shared::series::{Description, Kind, Naming, ValueHistogram};
 
-use super::{Float, MetricsPage, label};
+use super::{Float, HistogramNames, MetricsPage, label};
 use crate::metrics::names::{application_prometheus_name, is_of_server};
-use crate::metrics::series::buckets::Buckets;
 use crate::metrics::series::{CountedIn, Series, SeriesTotal, SeriesTotals};
 
 /// The series of a family, the newest one first.
@@ -120,11 +119,8 @@ fn is_writable(Description { sample, tags, .. }: &Description) -> bool {
 /// Writes a metric of `arctos.metrics` for each slot. The samples are not kept, because there may be a million: a
 /// distribution of 500 series in 64 workers has 30 for each of them.
 fn write_slots(page: &mut MetricsPage, name: &str, family: &Family<'_>, zone: Option<&str>) {
-    let bounds = bounds(family).into_iter().map(|bound| (bound, bound.to_string())).collect();
-    let names = DistributionNames {
-        of: ["bucket", "sum", "count"].map(|it| format!("{name}_{it}")),
-        bounds,
-    };
+    let bounds = bounds(family).into_iter().map(|bound| (bound, bound.to_string()));
+    let names = HistogramNames::of(name, bounds);
     let mut seen = HashSet::new();
     for series in &family.series {
         for (place, total) in &series.totals {
@@ -138,7 +134,17 @@ fn write_slots(page: &mut MetricsPage, name: &str, family: &Family<'_>, zone: Op
                 SeriesTotal::Sum(value) => {
                     page.sample(name, &text, None, format_args!("{}", Float(*value)));
                 }
-                SeriesTotal::Values { sum, buckets } => names.write(page, text, *sum, buckets),
+                SeriesTotal::Values { sum, buckets } => {
+                    let (mut below, mut rest) = (0_u64, buckets.iter().peekable());
+                    let up_to = |bound: &f64| {
+                        let end = |index| ValueHistogram::bounds(usize::from(index)).end;
+                        while let Some((_, n)) = rest.next_if(|(index, _)| end(*index) <= *bound) {
+                            below = below.saturating_add(n);
+                        }
+                        below
+                    };
+                    page.histogram(&names, text, up_to, Float(*sum), buckets.count());
+                }
             }
         }
     }
@@ -215,41 +221,6 @@ fn bounds(family: &Family<'_>) -> Vec<f64> {
     let first = powers.partition_point(|power| *power < ValueHistogram::bounds(*low).end);
     let last = powers.partition_point(|power| *power < ValueHistogram::bounds(*high).end);
     powers[first..powers.len().min(last + 1)].to_vec()
-}
-
-/// The names of the samples of a distribution, and its bounds, also as text.
-struct DistributionNames {
-    of: [String; 3],
-    bounds: Vec<(f64, String)>,
-}
-
-impl DistributionNames {
-    fn write(&self, page: &mut MetricsPage, mut labels: String, sum: f64, buckets: &Buckets) {
-        let [bucket_name, sum_name, count_name] = &self.of;
-        let own_bytes = labels.len();
-        labels.push_str(if labels.is_empty() { "le=\"" } else { ",le=\"" });
-        let shared_bytes = labels.len();
-        let mut bucket = |le: &str, count: u64| {
-            labels.truncate(shared_bytes);
-            labels.push_str(le);
-            labels.push('"');
-            page.sample(bucket_name, &labels, None, format_args!("{}", Float(count as f64)));
-        };
-        let (mut count, mut rest) = (0_u64, buckets.iter().peekable());
-        for (bound, le) in &self.bounds {
-            let is_below =
-                |(index, _): &(u16, u64)| ValueHistogram::bounds(usize::from(*index)).end <= *bound;
-            while let Some((_, n)) = rest.next_if(is_below) {
-                count = count.saturating_add(n);
-            }
-            bucket(le, count);
-        }
-        let count = buckets.count();
-        bucket("+Inf", count);
-        labels.truncate(own_bytes);
-        page.sample(sum_name, &labels, None, format_args!("{}", Float(sum)));
-        page.sample(count_name, &labels, None, format_args!("{}", Float(count as f64)));
-    }
 }
 
 /// Makes the buckets of a library's histograms cumulative, in the order of their bounds, and adds their counts.

@@ -3,6 +3,7 @@ use arctos_worker::shared::series::{Aggregation, Description};
 
 use super::*;
 use crate::admin::prometheus::text;
+use crate::metrics::series::buckets::Buckets;
 use crate::metrics::{CarriedTotals, Gauges};
 
 const WEB: &[(&str, &str)] = &[("channel", "web")];

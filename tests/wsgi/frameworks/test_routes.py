@@ -1,7 +1,7 @@
 """The metrics by route: whatever the application, or the helper for its framework, names."""
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from support.admin_client import scrape
 from support.wire import Wire
 
 FAMILY = "arctos_route_duration_seconds"
@@ -48,14 +48,11 @@ def path(tmp_path):
 
 def counts(path):
     """Returns the number of requests by route and status."""
-    with Wire(path) as wire:
-        page = wire.get("/metrics").response().body.decode()
     found = {}
-    for family in text_string_to_metric_families(page):
-        for sample in family.samples:
-            if sample.name == f"{FAMILY}_count" and sample.value:
-                key = (sample.labels["route"], sample.labels["status"])
-                found[key] = found.get(key, 0) + sample.value
+    for sample in scrape(path):
+        if sample.name == f"{FAMILY}_count" and sample.value:
+            key = (sample.labels["route"], sample.labels["status"])
+            found[key] = found.get(key, 0) + sample.value
     return found
 
 

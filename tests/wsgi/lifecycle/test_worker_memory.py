@@ -9,9 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
-from support.admin_client import ask as ask_admin
-from support.admin_client import status
+from support.admin_client import scrape, status
 from support.memory_groups import joining, limit_file, memory_group
 from support.processes import status_kb
 from support.server import APPS, EXIT_DONE, EXIT_USAGE, WORKER_LEFT, WORKER_READY, clean_environment, run
@@ -44,11 +42,9 @@ def keep(server, mib):
 
 def gauges(admin):
     """Returns the gauges about memory: those of the cgroup by name, those of workers by name and slot."""
-    page = ask_admin(admin, "/metrics").body.decode()
     return {
         (sample.name.removeprefix("arctos_"), *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(page)
-        for sample in family.samples
+        for sample in scrape(admin)
         if sample.name.startswith(("arctos_memory_", "arctos_worker_")) and sample.name.endswith("_bytes")
     }
 

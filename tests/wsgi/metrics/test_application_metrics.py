@@ -5,8 +5,7 @@ import random
 import signal
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
-from support.admin_client import ask
+from support.admin_client import scrape
 from support.processes import status_kb
 from support.server import EXIT_DONE, WORKER_DIED, WORKER_READY, run
 from support.statsd_sink import DOGSTATSD, finish
@@ -28,9 +27,7 @@ def admin(tmp_path):
 
 def scraped(admin, name):
     """Returns all samples of this name on `/metrics`, each with its labels and value."""
-    page = ask(admin, "/metrics").body.decode()
-    families = text_string_to_metric_families(page)
-    return [(one.labels, one.value) for family in families for one in family.samples if one.name == name]
+    return [(one.labels, one.value) for one in scrape(admin) if one.name == name]
 
 
 def total(admin, name):

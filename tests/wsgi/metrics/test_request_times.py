@@ -4,7 +4,7 @@ import socket
 import time
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from support.admin_client import scrape
 from support.statsd_sink import DOGSTATSD, finish
 from support.waiting import wait_until
 from support.wire import Wire
@@ -18,14 +18,11 @@ def path(tmp_path):
 
 def samples(path):
     """Returns the samples of /metrics: name and labels without the worker, and the value."""
-    with Wire(path) as wire:
-        page = wire.get("/metrics").response().body.decode()
     found = {}
-    for family in text_string_to_metric_families(page):
-        for sample in family.samples:
-            labels = sorted((name, value) for name, value in sample.labels.items() if name != "worker")
-            key = (sample.name.removeprefix("arctos_"), *(f"{name}={value}" for name, value in labels))
-            found[key] = found.get(key, 0) + sample.value
+    for sample in scrape(path):
+        labels = sorted((name, value) for name, value in sample.labels.items() if name != "worker")
+        key = (sample.name.removeprefix("arctos_"), *(f"{name}={value}" for name, value in labels))
+        found[key] = found.get(key, 0) + sample.value
     return found
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+from prometheus_client.parser import text_string_to_metric_families
 from support.wire import Wire
 
 
@@ -11,6 +12,12 @@ def ask(address, target, method="GET", *fields):
         answer = wire.get(target, *fields, method=method).response(method)
         assert wire.is_closed()
     return answer
+
+
+def scrape(address):
+    """Returns all samples of `/metrics`, each with a name, labels and a value."""
+    page = ask(address, "/metrics").body.decode()
+    return [sample for family in text_string_to_metric_families(page) for sample in family.samples]
 
 
 def status(address):

@@ -15,6 +15,9 @@ mod place;
 #[path = "../../src/shared/scoreboard/quarantine/keyed_end.rs"]
 mod keyed_end;
 
+#[path = "../../src/shared/scoreboard/seqlock.rs"]
+mod seqlock;
+
 #[path = "../../src/shared/series/number.rs"]
 mod number;
 

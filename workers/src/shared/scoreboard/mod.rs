@@ -11,6 +11,12 @@ pub mod histogram;
 pub mod quarantine;
 mod request_line;
 pub mod request_times;
+mod seqlock;
+
+/// What a file imports that `workers/loom` compiles once more, with those of loom.
+mod atomics {
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering, fence};
+}
 
 pub use counters::Counters;
 #[cfg(test)]

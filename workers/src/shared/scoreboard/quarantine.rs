@@ -12,10 +12,6 @@
 //!
 //! A worker that finds that key and end change at this moment admits the request, and does not wait.
 
-mod atomics {
-    pub(super) use std::sync::atomic::{AtomicU64, Ordering, fence};
-}
-
 mod keyed_end;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +19,7 @@ use std::time::Duration;
 
 use crate::shared::request_key::RequestKey;
 use crate::shared::scoreboard::cell::whole_us;
+use crate::shared::scoreboard::{atomics, seqlock};
 
 use keyed_end::KeyedEnd;
 

@@ -1,11 +1,12 @@
 //! Text about the running request (method and path, or its identifier), which another process can read while the worker
 //! writes it.
 //!
-//! A seqlock: the sequence is odd while the line changes, and a reader that finds it odd or changed reads again. The
-//! writer never waits. A reader gives up after a limited number of attempts, because the writer may have been stopped
-//! or killed half-way.
+//! A seqlock, whose reader tries again if the text changes. It gives up after a limited number of attempts, because the
+//! writer may have been stopped or killed half-way.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::seqlock;
 
 const WORD_BYTES: usize = size_of::<u64>();
 /// A write takes about 30 ns. If this many attempts fail, the writer was stopped half-way.
@@ -83,15 +84,9 @@ impl<const WORDS: usize> TextCell<WORDS> {
         });
     }
 
-    /// Changes the text while the sequence is odd.
     #[inline]
     fn change(&self, change: impl FnOnce(&Self)) {
-        // Also odd if an earlier writer was killed between the two stores.
-        let odd = self.sequence.load(Ordering::Relaxed) | 1;
-        self.sequence.store(odd, Ordering::Relaxed);
-        fence(Ordering::Release);
-        change(self);
-        self.sequence.store(odd.wrapping_add(1), Ordering::Release);
+        seqlock::change(&self.sequence, || change(self));
     }
 
     /// The text; `None` if it changes all the time.
@@ -102,16 +97,16 @@ impl<const WORDS: usize> TextCell<WORDS> {
     /// The bytes of the text; `None` if it changes all the time.
     pub(super) fn read_bytes(&self) -> Option<Vec<u8>> {
         for _ in 0..MAX_ATTEMPTS {
-            let before = self.sequence.load(Ordering::Acquire);
-            let mut line = [[0; WORD_BYTES]; WORDS];
-            // A worker that overwrites its entry can leave any length.
-            let len = self.len.load(Ordering::Relaxed).min((WORDS * WORD_BYTES) as u64) as usize;
-            for (chunk, cell) in line.iter_mut().zip(&self.words) {
-                *chunk = cell.load(Ordering::Relaxed).to_ne_bytes();
-            }
-            fence(Ordering::Acquire);
-            let after = self.sequence.load(Ordering::Relaxed);
-            if before == after && before.is_multiple_of(2) {
+            let bytes = seqlock::read(&self.sequence, || {
+                let mut line = [[0; WORD_BYTES]; WORDS];
+                // A worker that overwrites its entry can leave any length.
+                let len = self.len.load(Ordering::Relaxed).min((WORDS * WORD_BYTES) as u64);
+                for (chunk, cell) in line.iter_mut().zip(&self.words) {
+                    *chunk = cell.load(Ordering::Relaxed).to_ne_bytes();
+                }
+                (line, len as usize)
+            });
+            if let Some((line, len)) = bytes {
                 return Some(line.as_flattened()[..len].to_vec());
             }
             std::hint::spin_loop();

@@ -1,9 +1,10 @@
-//! A key and its end, which one process writes while others read them: a seqlock. Its sequence is odd while the two
-//! change. A reader that finds it odd or changed has found nothing, and does not wait.
+//! A key and its end, which one process writes while others read them: a seqlock.
 //!
-//! This file has no other imports than the atomics, because `workers/loom` compiles it once more, with those of loom.
+//! This file imports only the atomics and the seqlock, because `workers/loom` compiles it once more, with the atomics of
+//! loom.
 
-use super::atomics::{AtomicU64, Ordering, fence};
+use super::atomics::{AtomicU64, Ordering};
+use super::seqlock;
 
 /// A key, and a number that belongs to it.
 #[repr(C)]
@@ -22,14 +23,9 @@ impl KeyedEnd {
 
     /// Returns the end of this key, if it is here and does not change at this moment.
     pub(super) fn end_of(&self, key: u64) -> Option<u64> {
-        let before = self.sequence.load(Ordering::Acquire);
-        if self.key.load(Ordering::Relaxed) != key {
-            return None;
-        }
-        let end = self.end.load(Ordering::Relaxed);
-        fence(Ordering::Acquire);
-        let after = self.sequence.load(Ordering::Relaxed);
-        (before == after && before.is_multiple_of(2)).then_some(end)
+        let words = || (self.key.load(Ordering::Relaxed), self.end.load(Ordering::Relaxed));
+        let (found, end) = seqlock::read(&self.sequence, words)?;
+        (found == key).then_some(end)
     }
 
     /// The key, for the only writer.
@@ -39,13 +35,10 @@ impl KeyedEnd {
 
     /// Replaces key and end. There is one writer.
     pub(super) fn change(&self, key: u64, end: u64) {
-        // Also odd if somebody has overwritten it.
-        let odd = self.sequence.load(Ordering::Relaxed) | 1;
-        self.sequence.store(odd, Ordering::Relaxed);
-        fence(Ordering::Release);
-        self.key.store(key, Ordering::Relaxed);
-        self.end.store(end, Ordering::Relaxed);
-        self.sequence.store(odd.wrapping_add(1), Ordering::Release);
+        seqlock::change(&self.sequence, || {
+            self.key.store(key, Ordering::Relaxed);
+            self.end.store(end, Ordering::Relaxed);
+        });
     }
 
     /// Fills all of it with this word, as a worker with a wild pointer may.

@@ -76,10 +76,18 @@ enum Input {
 
 /// A request, and the shape of its response.
 struct Request {
-    method: Method,
-    path: String,
-    query: String,
+    incoming: Incoming,
     shape: Shape,
+}
+
+/// A complete request.
+#[derive(Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "as in `AdminRequest`")]
+pub struct Incoming {
+    pub method: Method,
+    pub path: String,
+    pub query: String,
+    pub accept: String,
 }
 
 /// The properties of a request that shape its response.
@@ -116,8 +124,7 @@ pub enum Received {
     /// The request is not complete.
     Nothing,
     /// A complete request.
-    #[expect(missing_docs, reason = "as in `AdminRequest`")]
-    Request { method: Method, path: String, query: String },
+    Request(Incoming),
     /// A request that is to be answered with this response.
     Refusal(AdminResponse),
 }
@@ -173,9 +180,9 @@ impl Connection {
         match &mut self.state {
             State::Reading { input, .. } => match input.take(bytes, self.trust, &self.limits) {
                 Ok(None) => Received::Nothing,
-                Ok(Some(Request { method, path, query, shape })) => {
+                Ok(Some(Request { incoming, shape })) => {
                     self.state = State::waiting(shape);
-                    Received::Request { method, path, query }
+                    Received::Request(incoming)
                 }
                 Err(Refused { status, shape }) => {
                     self.state = State::waiting(shape);
@@ -276,12 +283,7 @@ impl Input {
             let (consumed, is_end) = (decoded.consumed, decoded.is_end);
             buffer.drain(..consumed);
             if is_end {
-                return Ok(Some(Request {
-                    method: request.method,
-                    path: take(&mut request.path),
-                    query: take(&mut request.query),
-                    shape,
-                }));
+                return Ok(Some(Request { incoming: take(&mut request.incoming), shape }));
             }
             if consumed == 0 {
                 return Ok(None);
@@ -328,12 +330,9 @@ fn read_head(
     let decoder =
         BodyDecoder::new(head.framing, limits).map_err(|error| refused(error.status()))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let request = Request {
-        method,
-        path: text(head.path.of(buffer)),
-        query: text(head.query.of(buffer)),
-        shape,
-    };
+    let accept = head.find_all(buffer, "accept").map(text).collect::<Vec<_>>().join(",");
+    let (path, query) = (text(head.path.of(buffer)), text(head.query.of(buffer)));
+    let request = Request { incoming: Incoming { method, path, query, accept }, shape };
     Ok(Some((request, decoder, head.len)))
 }
 

@@ -45,7 +45,7 @@ use crate::system::descriptors::OwnDescriptors;
 
 use acceptor::{Acceptor, Arrival};
 pub use acceptor::{PeerProcess, Trust};
-use connection::{Awaits, Connection, Received};
+use connection::{Awaits, Connection, Incoming, Received};
 
 /// Identifies a request until it is answered or its peer is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +62,8 @@ pub struct AdminRequest {
     pub path: String,
     /// The text after the first `?`, if any.
     pub query: String,
+    /// The values of the field Accept, separated by commas.
+    pub accept: String,
     /// How far the client is trusted.
     pub trust: Trust,
     /// The client's process, if the kernel knows it.
@@ -69,9 +71,10 @@ pub struct AdminRequest {
 }
 
 /// The method of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
     /// Shows something.
+    #[default]
     Get,
     /// Shows something, without the body.
     Head,
@@ -294,10 +297,10 @@ impl Peer {
         let mut buffer = [0; PIECE_BYTES];
         match fd::receive(self.socket.as_fd(), &mut buffer) {
             Io::Bytes(count) => match self.connection.receive(&buffer[..count]) {
-                Received::Request { method, path, query } => {
+                Received::Request(Incoming { method, path, query, accept }) => {
                     let (id, trust) = (self.id, self.trust);
                     let peer = acceptor::peer_process(trust, &self.socket);
-                    Some(AdminRequest { id, method, path, query, trust, peer })
+                    Some(AdminRequest { id, method, path, query, accept, trust, peer })
                 }
                 Received::Refusal(response) => {
                     self.connection.respond(&response, &date(), now);

@@ -1,4 +1,4 @@
-//! All metrics in Prometheus' text format (version 0.0.4).
+//! All metrics in Prometheus' text format, or in that of OpenMetrics.
 //!
 //! The set of samples follows from the rules below and not from past events, so that a series exists from the first
 //! scrape on: `rate()` needs an earlier value.
@@ -12,16 +12,21 @@
 //!   `+Inf`, even if a worker recorded while they were read.
 //! - `le` means "less or equal", while our buckets end just below their bound. Only a duration of exactly the bound, to
 //!   the nanosecond, is counted one bucket higher.
+//! - OpenMetrics names a counter without `_total`, escapes quotes in help texts and has an end. Only this format has
+//!   exemplars: the buckets of `request.duration` have one for each octave, see [`Exemplar`].
+//! - No two families share a name or the name of a sample, in either format.
 //! - The application's own metrics follow ([`series`]). They exist from their first update on.
 //! - A gauge without a value at present (no TCP listener, no worker) is left out.
 
+mod format;
 mod series;
 
+use std::collections::HashSet;
 use std::fmt::{self, Write};
 use std::time::Duration;
 
 use arctos_worker::shared::identity::SlotId;
-use arctos_worker::shared::scoreboard::{Counter, Histogram, StatusClass};
+use arctos_worker::shared::scoreboard::{Counter, Exemplar, Histogram, StatusClass};
 
 use crate::metrics::names::counter_prometheus_name;
 use crate::metrics::table;
@@ -29,8 +34,7 @@ use crate::metrics::{
     CarriedTotals, Distribution, DistributionTotals, Gauge, Gauges, Scope, SlotTotals,
 };
 
-/// The Content-Type of [`text`].
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub use format::Format;
 
 /// The bounds as powers of two in microseconds, from 2 us to 18 min (2^30 us). The last bucket of the histogram also
 /// counts everything longer, so its end is not a bound.
@@ -38,13 +42,26 @@ const OCTAVES: std::ops::RangeInclusive<u32> = 1..=30;
 /// Size of the samples of one worker, so that most pages need a single allocation.
 const BYTES_PER_WORKER: usize = 10 * 1024;
 
+/// Returns the exemplar of a slot, for a class and an octave of durations.
+pub type FindExemplar<'a> = &'a dyn Fn(SlotId, StatusClass, usize) -> Option<Exemplar>;
+
 /// The page of all metrics, with `# HELP` and `# TYPE`.
-pub fn text(carried: &CarriedTotals, gauges: &Gauges, zone: Option<&str>) -> String {
+pub fn page(
+    format: Format,
+    carried: &CarriedTotals,
+    gauges: &Gauges,
+    zone: Option<&str>,
+    exemplar: FindExemplar<'_>,
+) -> String {
     let workers = carried.slots().map(|(slot, totals)| SampleSource::worker(slot, totals, zone));
     let workers: Vec<_> = workers.collect();
-    let supervisor = SampleSource { labels: labels(None, zone), totals: carried.supervisor() };
-    let mut page =
-        MetricsPage { text: String::with_capacity((workers.len() + 2) * BYTES_PER_WORKER) };
+    let (labels, totals) = (labels(None, zone), carried.supervisor());
+    let supervisor = SampleSource { slot: None, labels, totals };
+    let mut page = MetricsPage {
+        format,
+        text: String::with_capacity((workers.len() + 2) * BYTES_PER_WORKER),
+        names: HashSet::new(),
+    };
     // Counters with the same name are adjacent.
     let families = Counter::ALL.as_slice();
     for family in families.chunk_by(|one, next| one.statsd_name() == next.statsd_name()) {
@@ -54,10 +71,10 @@ pub fn text(carried: &CarriedTotals, gauges: &Gauges, zone: Option<&str>) -> Str
         page.gauge(gauge, gauges, zone);
     }
     for family in Distribution::families() {
-        page.histograms(family, &workers);
+        page.histograms(family, &workers, exemplar);
     }
     series::write(&mut page, carried.series(), zone);
-    page.text
+    page.end()
 }
 
 /// The process that counts a counter.
@@ -84,19 +101,56 @@ impl CountedBy {
 
 /// Totals with the labels of their source: `worker="0",zone="a"`.
 struct SampleSource<'a> {
+    /// `None` for the supervisor.
+    slot: Option<SlotId>,
     labels: String,
     totals: &'a SlotTotals,
 }
 
 impl<'a> SampleSource<'a> {
     fn worker(slot: SlotId, totals: &'a SlotTotals, zone: Option<&str>) -> Self {
-        Self { labels: labels(Some(slot), zone), totals }
+        Self { slot: Some(slot), labels: labels(Some(slot), zone), totals }
     }
 }
 
 /// The page so far. Writing to its `String` cannot fail.
 struct MetricsPage {
+    format: Format,
     text: String,
+    /// The names of the families and of their samples.
+    names: HashSet<String>,
+}
+
+/// The type of a family.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Counter,
+    Gauge,
+    Histogram,
+    Summary,
+}
+
+impl Type {
+    /// The suffixes of its samples.
+    fn suffixes(self) -> &'static [&'static str] {
+        match self {
+            Self::Counter => &["_total"],
+            Self::Gauge => &[],
+            Self::Histogram => &["_bucket", "_sum", "_count"],
+            Self::Summary => &["_sum", "_count"],
+        }
+    }
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::Summary => "summary",
+        })
+    }
 }
 
 impl MetricsPage {
@@ -109,7 +163,7 @@ impl MetricsPage {
         let Some(first) = family.first() else { return };
         let name = counter_prometheus_name(*first);
         let counted_by = CountedBy::of(*first);
-        self.describe(&name, "counter", first.meaning());
+        self.begin(&name, Type::Counter, first.meaning());
         let mut sample = |source: &SampleSource<'_>, is_always_written: bool| {
             for counter in family {
                 let count = source.totals.count(*counter);
@@ -140,16 +194,21 @@ impl MetricsPage {
         if values.is_empty() {
             return;
         }
-        self.describe(&name, "gauge", gauge.meaning());
+        self.begin(&name, Type::Gauge, gauge.meaning());
         for (labels, value) in values {
             self.sample(&name, &labels, None, format_args!("{}", Float(value)));
         }
     }
 
-    fn histograms(&mut self, family: &[Distribution], workers: &[SampleSource<'_>]) {
+    fn histograms(
+        &mut self,
+        family: &[Distribution],
+        workers: &[SampleSource<'_>],
+        find_exemplar: FindExemplar<'_>,
+    ) {
         let Some(first) = family.first() else { return };
         let name = first.prometheus_name();
-        self.describe(&name, "histogram", first.meaning());
+        self.begin(&name, Type::Histogram, first.meaning());
         // Each bound is the number of recorded buckets below it.
         let bounds = OCTAVES.map(|octave| Duration::from_micros(1 << octave));
         let bounds = bounds.map(|bound| (buckets_below(bound), Seconds(bound).to_string()));
@@ -168,48 +227,87 @@ impl MetricsPage {
                         below
                     };
                     let count = sum(totals, 0..Histogram::BUCKETS);
-                    self.histogram(&names, labels, up_to, Seconds(totals.sum), count);
+                    // A bound of the page ends an octave.
+                    let exemplar =
+                        |octave| find_exemplar(worker.slot?, distribution.class()?, octave);
+                    let values =
+                        HistogramValues { up_to, exemplar, sum: Seconds(totals.sum), count };
+                    self.histogram(&names, labels, values);
                 }
             }
         }
     }
 
-    /// Writes a histogram. `up_to` is asked once for each bound, in order, and returns how many values lie below it.
+    /// Writes a histogram.
     fn histogram<B>(
         &mut self,
         names: &HistogramNames<B>,
         mut labels: String,
-        mut up_to: impl FnMut(&B) -> u64,
-        sum: impl fmt::Display,
-        count: u64,
+        values: HistogramValues<
+            impl FnMut(&B) -> u64,
+            impl Fn(usize) -> Option<Exemplar>,
+            impl fmt::Display,
+        >,
     ) {
+        let HistogramValues { mut up_to, exemplar, sum, count } = values;
         let own_bytes = labels.len();
         labels.push_str(if labels.is_empty() { "le=\"" } else { ",le=\"" });
         let shared_bytes = labels.len();
-        let mut bucket = |le: &str, count: u64| {
+        let has_exemplars = self.format == Format::OpenMetrics;
+        let mut bucket = |index: usize, le: &str, count: u64| {
             labels.truncate(shared_bytes);
             labels.push_str(le);
             labels.push('"');
-            self.sample(&names.bucket, &labels, None, format_args!("{count}"));
+            match has_exemplars.then(|| exemplar(index)).flatten() {
+                None => self.sample(&names.bucket, &labels, None, format_args!("{count}")),
+                Some(exemplar) => {
+                    let value = format_args!("{count} # {}", Shown(exemplar));
+                    self.sample(&names.bucket, &labels, None, value);
+                }
+            }
         };
-        for (bound, le) in &names.bounds {
-            bucket(le, up_to(bound));
+        for (index, (bound, le)) in names.bounds.iter().enumerate() {
+            bucket(index, le, up_to(bound));
         }
-        bucket("+Inf", count);
+        bucket(names.bounds.len(), "+Inf", count);
         labels.truncate(own_bytes);
         self.sample(&names.sum, &labels, None, format_args!("{sum}"));
         self.sample(&names.count, &labels, None, format_args!("{count}"));
     }
 
-    fn describe(&mut self, name: &str, kind: &str, meaning: &str) {
-        let help = Escaped { text: meaning, quotes: false };
+    /// Begins a family of the server.
+    fn begin(&mut self, name: &str, kind: Type, meaning: &str) {
+        let _is_new = self.claim(name, kind);
+        self.describe(name, kind, meaning);
+    }
+
+    /// Takes the names of a family and of its samples, unless one of them is taken.
+    fn claim(&mut self, name: &str, kind: Type) -> bool {
+        let base = if kind == Type::Counter { without_total(name) } else { name };
+        let suffixed = kind.suffixes().iter().map(|suffix| format!("{base}{suffix}"));
+        let names: Vec<_> = suffixed.chain([base.to_owned()]).collect();
+        let is_free = names.iter().all(|name| !self.names.contains(name));
+        if is_free {
+            self.names.extend(names);
+        }
+        is_free
+    }
+
+    fn describe(&mut self, name: &str, kind: Type, meaning: &str) {
+        let (name, quotes) = match self.format {
+            Format::Text => (name, false),
+            Format::OpenMetrics if kind == Type::Counter => (without_total(name), true),
+            Format::OpenMetrics => (name, true),
+        };
+        let help = Escaped { text: meaning, quotes };
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    /// Whether the page has a family with this name.
-    fn describes(&self, name: &str) -> bool {
-        // The server's own names have this prefix, and few others.
-        name.starts_with("arctos_") && self.text.contains(&format!("\n# TYPE {name} "))
+    fn end(mut self) -> String {
+        if self.format == Format::OpenMetrics {
+            self.text.push_str("# EOF\n");
+        }
+        self.text
     }
 
     fn sample(
@@ -234,6 +332,16 @@ impl MetricsPage {
     }
 }
 
+/// The values of a histogram.
+struct HistogramValues<U, E, S> {
+    /// Asked once for each bound, in order: how many values lie below it.
+    up_to: U,
+    /// The exemplar of the bucket that ends at the bound with this index, or behind the last one.
+    exemplar: E,
+    sum: S,
+    count: u64,
+}
+
 /// The names of the samples of a histogram, and its bounds, also as text.
 struct HistogramNames<B> {
     bucket: String,
@@ -251,6 +359,11 @@ impl<B> HistogramNames<B> {
             bounds: bounds.collect(),
         }
     }
+}
+
+/// The name of a counter in OpenMetrics, to which its sample appends `_total`.
+fn without_total(name: &str) -> &str {
+    name.strip_suffix("_total").unwrap_or(name)
 }
 
 /// Labels with one more.
@@ -306,6 +419,17 @@ impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = format!("{}.{:09}", self.0.as_secs(), self.0.subsec_nanos());
         f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
+    }
+}
+
+/// An exemplar in the syntax of OpenMetrics: its trace, the duration and the time in seconds.
+struct Shown(Exemplar);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Exemplar { trace, duration, time } = self.0;
+        let ms = Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        write!(f, "{{trace_id=\"{trace:032x}\"}} {} {}", Seconds(duration), Seconds(ms))
     }
 }
 

@@ -82,8 +82,9 @@ fn a_request_over_tcp_is_passed_on_and_its_response_sent() {
     let (mut admin, connect) = on_tcp();
     let mut stream = connect();
     stream.write_all(REQUEST).unwrap();
-    let AdminRequest { id, method, path, query, trust, peer } = next_request(&mut admin);
+    let AdminRequest { id, method, path, query, accept, trust, peer } = next_request(&mut admin);
     assert_eq!((method, &*path, &*query), (Method::Get, "/metrics", "a=b"));
+    assert_eq!(accept, "");
     assert_eq!((trust, peer), (Trust::Anyone, None));
     admin.respond(id, &AdminResponse::plain(200, "as requested\n"));
     let text = read_all(&stream);

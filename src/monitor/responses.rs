@@ -12,6 +12,7 @@ use super::profiles::Scope;
 use super::running_request::running_request;
 use super::shared_connections::SharedConnections;
 use super::workers::Workers;
+use crate::admin::prometheus::Format;
 use crate::admin::quarantine;
 use crate::admin::routes::RoutesStatus;
 use crate::admin::status::{
@@ -52,7 +53,7 @@ impl Monitor<'_> {
             Verb::Livez => status::livez(),
             Verb::Readyz => self.readyz(),
             Verb::Status => status::response(&self.status(request.trust, now)),
-            Verb::Metrics => self.metrics(now),
+            Verb::Metrics => self.metrics(Format::accepted(&request.accept), now),
             Verb::Reload { wait: false } => {
                 self.carry_out_command(sent, OperatorCommand::Reload, now);
                 verb::reloading()
@@ -152,7 +153,7 @@ impl Monitor<'_> {
         }
     }
 
-    fn metrics(&mut self, now: Instant) -> AdminResponse {
+    fn metrics(&mut self, format: Format, now: Instant) -> AdminResponse {
         let zone = self.server.generations.current().config.zone.clone();
         let Self { supervisor, sources, server, .. } = self;
         let snapshot = || {
@@ -165,10 +166,11 @@ impl Monitor<'_> {
         };
         let collector = &mut sources.metrics.collector;
         let (totals, gauges) = collector.sample(&server.scoreboard, snapshot, now);
-        let body = prometheus::text(&totals, gauges, zone.as_deref());
+        let exemplar = |slot, class, octave| server.scoreboard.exemplar(slot, class, octave);
+        let body = prometheus::page(format, &totals, gauges, zone.as_deref(), &exemplar);
         // The client may send its next request to the successor, which must not show lower totals.
         self.send_totals(now);
-        AdminResponse { status: 200, content_type: prometheus::CONTENT_TYPE, body }
+        AdminResponse { status: 200, content_type: format.content_type(), body }
     }
 
     /// The accept queue is measured only if its length matters.

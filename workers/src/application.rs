@@ -3,6 +3,7 @@
 //! The WSGI bridge is one implementation; tests have others in plain Rust. Nothing here names Python, a socket or
 //! a process.
 
+use std::num::NonZeroU128;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -35,6 +36,12 @@ pub trait Application {
     /// The route that the application has named for the request of the latest call. The loop asks for it after each
     /// [`Application::call`].
     fn route(&self) -> Option<&[u8]> {
+        None
+    }
+
+    /// The trace that the request of the latest call belongs to, if it is sampled. The loop asks for it after each
+    /// [`Application::call`].
+    fn sampled_trace(&self) -> Option<NonZeroU128> {
         None
     }
 

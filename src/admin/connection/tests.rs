@@ -22,22 +22,19 @@ fn receive(bytes: &str) -> Received {
 fn refusal(bytes: &str) -> u16 {
     match receive(bytes) {
         Received::Refusal(answer) => answer.status,
-        other @ (Received::Nothing | Received::Request { .. }) => panic!("{bytes:?}: {other:?}"),
+        other @ (Received::Nothing | Received::Request(_)) => panic!("{bytes:?}: {other:?}"),
     }
 }
 
 fn complete(method: Method, path: &str, query: &str) -> Received {
     let (path, query) = (path.to_owned(), query.to_owned());
-    Received::Request { method, path, query }
+    Received::Request(Incoming { method, path, query, accept: String::new() })
 }
 
 /// All bytes that are sent in response to a request.
 fn sent_for(request: &str, response: &AdminResponse) -> String {
     let mut connection = opened();
-    assert!(
-        matches!(connection.receive(request.as_bytes()), Received::Request { .. }),
-        "{request}"
-    );
+    assert!(matches!(connection.receive(request.as_bytes()), Received::Request(_)), "{request}");
     connection.respond(response, &date(), start());
     String::from_utf8(connection.outgoing().to_vec()).unwrap()
 }
@@ -231,4 +228,15 @@ fn a_response_without_a_request_does_nothing() {
     connection.close();
     connection.respond(&AdminResponse::plain(200, "abc"), &date(), start());
     assert_eq!(connection.awaits(), Awaits::Nothing);
+}
+
+#[test]
+fn several_fields_of_accept_are_one() {
+    let fields = "Accept: a/b;q=0.5\r\nX: y\r\naccept: c/d, */*\r\n";
+    let Received::Request(request) =
+        receive(&format!("GET /metrics HTTP/1.1\r\nHost: a\r\n{fields}\r\n"))
+    else {
+        panic!("not complete");
+    };
+    assert_eq!(request.accept, "a/b;q=0.5,c/d, */*");
 }

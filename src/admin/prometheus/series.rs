@@ -8,14 +8,15 @@
 //! | of a library for Prometheus | as the library names it | one for the whole server, with the labels of the library alone |
 //!
 //! Prometheus rejects a page that repeats a family or a sample. Definitions may change with a reload, while the old
-//! totals remain: of two kinds with one name, and of two samples with the same labels, the page has the newer one. A
-//! family with a name of the server's is left out.
+//! totals remain: of two families with one name, or with one name of their samples, and of two samples with the same labels,
+//! the page has the newer one. A family with a name of the server's is left out.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 
 use arctos_worker::shared::series::{Description, Kind, Naming, ValueHistogram};
 
-use super::{Float, HistogramNames, MetricsPage, label};
+use super::{Float, HistogramNames, HistogramValues, MetricsPage, Type, label};
 use crate::metrics::names::{application_prometheus_name, is_of_server};
 use crate::metrics::series::{CountedIn, Series, SeriesTotal, SeriesTotals};
 
@@ -45,30 +46,28 @@ pub(super) fn write(page: &mut MetricsPage, totals: &SeriesTotals, zone: Option<
     for series in all.into_iter().rev() {
         let description = &series.description;
         let name = family_name(series);
-        let is_taken = match description.naming {
-            Naming::Prefixed => is_of_server(&description.family),
-            Naming::Verbatim => page.describes(&name),
-        };
-        if is_taken || !is_name(&name) || !is_writable(description) {
+        let is_of_server =
+            description.naming == Naming::Prefixed && is_of_server(&description.family);
+        if is_of_server || !is_name(&name) || !is_writable(description) {
             continue;
         }
-        let family = families.entry(name).or_insert(Family {
-            kind: description.kind,
-            naming: description.naming,
-            metric: &description.family,
-            series: Vec::new(),
-        });
+        let family = match families.entry(name) {
+            Entry::Occupied(family) => family.into_mut(),
+            Entry::Vacant(place) if page.claim(place.key(), type_of(description.kind)) => place
+                .insert(Family {
+                    kind: description.kind,
+                    naming: description.naming,
+                    metric: &description.family,
+                    series: Vec::new(),
+                }),
+            Entry::Vacant(_) => continue,
+        };
         if (family.kind, family.naming) == (description.kind, description.naming) {
             family.series.push(series);
         }
     }
     for (name, family) in families {
-        let kind = match family.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge | Kind::Help => "gauge",
-            Kind::Distribution | Kind::HistogramPart => "histogram",
-            Kind::SummaryPart => "summary",
-        };
+        let kind = type_of(family.kind);
         let help = totals.help(family.metric).unwrap_or("");
         if family.naming == Naming::Prefixed && family.kind != Kind::Gauge {
             if family.series.iter().any(|series| !series.totals.is_empty()) {
@@ -86,6 +85,15 @@ pub(super) fn write(page: &mut MetricsPage, totals: &SeriesTotals, zone: Option<
             let value = Float(sample.value);
             page.sample(&sample.name, &text_of(&sample.labels), None, format_args!("{value}"));
         }
+    }
+}
+
+fn type_of(kind: Kind) -> Type {
+    match kind {
+        Kind::Counter => Type::Counter,
+        Kind::Gauge | Kind::Help => Type::Gauge,
+        Kind::Distribution | Kind::HistogramPart => Type::Histogram,
+        Kind::SummaryPart => Type::Summary,
     }
 }
 
@@ -119,7 +127,7 @@ fn is_writable(Description { sample, tags, .. }: &Description) -> bool {
 /// Writes a metric of `arctos.metrics` for each slot. The samples are not kept, because there may be a million: a
 /// distribution of 500 series in 64 workers has 30 for each of them.
 fn write_slots(page: &mut MetricsPage, name: &str, family: &Family<'_>, zone: Option<&str>) {
-    let bounds = bounds(family).into_iter().map(|bound| (bound, bound.to_string()));
+    let bounds = bounds(family).into_iter().map(|bound| (bound, le(bound)));
     let names = HistogramNames::of(name, bounds);
     let mut seen = HashSet::new();
     for series in &family.series {
@@ -143,7 +151,9 @@ fn write_slots(page: &mut MetricsPage, name: &str, family: &Family<'_>, zone: Op
                         }
                         below
                     };
-                    page.histogram(&names, text, up_to, Float(*sum), buckets.count());
+                    let (exemplar, sum) = (|_| None, Float(*sum));
+                    let values = HistogramValues { up_to, exemplar, sum, count: buckets.count() };
+                    page.histogram(&names, text, values);
                 }
             }
         }
@@ -221,6 +231,13 @@ fn bounds(family: &Family<'_>) -> Vec<f64> {
     let first = powers.partition_point(|power| *power < ValueHistogram::bounds(*low).end);
     let last = powers.partition_point(|power| *power < ValueHistogram::bounds(*high).end);
     powers[first..powers.len().min(last + 1)].to_vec()
+}
+
+/// A bound as the value of its label: always with a point, as libraries for Prometheus write it, because labels are compared
+/// as text.
+fn le(bound: f64) -> String {
+    let text = bound.to_string();
+    if text.contains('.') { text } else { text + ".0" }
 }
 
 /// Makes the buckets of a library's histograms cumulative, in the order of their bounds, and adds their counts.

@@ -2,10 +2,15 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use arctos_worker::shared::identity::Generation;
-use arctos_worker::shared::scoreboard::{Scoreboard, Side, WorkerEntry};
+use arctos_worker::shared::scoreboard::{Exemplars, Scoreboard, Side, WorkerEntry};
 
 use super::*;
 use crate::metrics::Totals;
+
+/// The page in the text format.
+pub(super) fn text(carried: &CarriedTotals, gauges: &Gauges, zone: Option<&str>) -> String {
+    page(Format::Text, carried, gauges, zone, &|_, _, _| panic!("this format has none"))
+}
 
 /// A scoreboard whose first `workers` slots have a worker, and its totals.
 fn with_workers(slots: u16, workers: u16) -> (Scoreboard, Totals) {
@@ -216,6 +221,79 @@ fn numbers_are_written_in_the_syntax_of_prometheus() {
         (seconds(0), seconds(1), seconds(10_000_000_000)),
         ("0".into(), "0.000000001".into(), "10".into())
     );
+}
+
+#[test]
+fn openmetrics_has_other_names_of_counters_and_an_end() {
+    let (totals, gauges) = small();
+    let carried = CarriedTotals::of(&totals, None);
+    let open = page(Format::OpenMetrics, &carried, &gauges, Some("a"), &|_, _, _| None);
+    assert_eq!(
+        family(&open, "arctos_reload_ok"),
+        "# HELP arctos_reload_ok Reloads after which the new generation serves.\n\
+         # TYPE arctos_reload_ok counter\n\
+         arctos_reload_ok_total{zone=\"a\"} 0\n"
+    );
+    let open = open.strip_suffix("# EOF\n").unwrap();
+    let samples = |page: &str| {
+        let lines = page.lines().filter(|line| !line.starts_with('#'));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(samples(open), samples(&text(&carried, &gauges, Some("a"))));
+}
+
+#[test]
+fn a_bucket_has_the_exemplar_of_its_octave() {
+    let (scoreboard, mut totals) = with_workers(2, 2);
+    let exemplar = |trace, us| Exemplar {
+        trace: std::num::NonZeroU128::new(trace).unwrap(),
+        duration: Duration::from_micros(us),
+        time: Duration::from_micros(1_790_000_000_120_456),
+    };
+    let (fast, slow) = (exemplar(0x4bf9_2f35, 1500), exemplar(u128::MAX, 1 << 31));
+    for (slot, class, exemplar) in
+        [(0, StatusClass::Success, fast), (1, StatusClass::ServerError, slow)]
+    {
+        let entry = entry(&scoreboard, slot);
+        entry.requests.duration(class).record(exemplar.duration);
+        entry.exemplars.record(class, exemplar);
+    }
+    totals.read(&scoreboard);
+    let carried = CarriedTotals::of(&totals, None);
+    let find = |slot, class, octave| scoreboard.exemplar(slot, class, octave);
+    let page = page(Format::OpenMetrics, &carried, &Gauges::default(), None, &find);
+    let with_exemplars: Vec<_> = page.lines().filter(|line| line.contains(" # ")).collect();
+    let bucket = |labels| format!("arctos_request_duration_seconds_bucket{{{labels}}} 1 # ");
+    let trace = |id| format!("{{trace_id=\"{id}\"}}");
+    assert_eq!(
+        with_exemplars,
+        [
+            bucket("worker=\"0\",status=\"2xx\",le=\"0.002048\"")
+                + &trace("0000000000000000000000004bf92f35")
+                + " 0.0015 1790000000.12",
+            bucket("worker=\"1\",status=\"5xx\",le=\"+Inf\"")
+                + &trace(&"f".repeat(32))
+                + " 2147.483648 1790000000.12",
+        ]
+    );
+}
+
+#[test]
+fn a_slot_has_the_later_exemplar_of_its_two_workers() {
+    let (scoreboard, _totals) = with_workers(1, 1);
+    let entries = Side::BOTH.map(|side| scoreboard.entry(SlotId(0), side).unwrap());
+    for (trace, index, second) in [(1, 0, 10), (2, 1, 30), (3, 0, 20)] {
+        let exemplar = Exemplar {
+            trace: std::num::NonZeroU128::new(trace).unwrap(),
+            duration: Duration::from_millis(1),
+            time: Duration::from_secs(second),
+        };
+        entries[index].exemplars.record(StatusClass::Success, exemplar);
+    }
+    let octave = Exemplars::octave_of(Duration::from_millis(1));
+    let found = scoreboard.exemplar(SlotId(0), StatusClass::Success, octave).unwrap();
+    assert_eq!(found.trace.get(), 2);
+    assert_eq!(scoreboard.exemplar(SlotId(1), StatusClass::Success, octave), None);
 }
 
 /// Whether `text` is the name of a metric.

@@ -14,6 +14,7 @@ fn read(method: Method, target: &str) -> Result<Verb, AdminResponse> {
         method,
         path,
         query,
+        accept: String::new(),
         trust: Trust::Owner,
         peer: None,
     })

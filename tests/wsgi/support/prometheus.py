@@ -35,7 +35,7 @@ class Prometheus:
 
     JOB = "shop"
 
-    def __init__(self, directory, scraped_port):
+    def __init__(self, directory, scraped_port, *options):
         self.directory, self.port = directory, free_port()
         configuration = directory / "prometheus.yml"
         text = CONFIGURATION.format(interval=f"{round(1000 * INTERVAL_S)}ms", job=self.JOB, port=scraped_port)
@@ -47,6 +47,7 @@ class Prometheus:
                     f"--config.file={configuration}",
                     f"--storage.tsdb.path={directory / 'data'}",
                     f"--web.listen-address=127.0.0.1:{self.port}",
+                    *options,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -2,7 +2,8 @@
 
 use std::time::{Instant, SystemTime};
 
-use arctos::admin::connection::{Awaits, Connection, Received};
+use arctos::admin::connection::{Awaits, Connection, Incoming, Received};
+use arctos::admin::prometheus::Format;
 use arctos::admin::verb::Verb;
 use arctos::admin::{AdminRequest, AdminResponse, Method, RequestId, Trust};
 use arctos_worker::http::HttpDate;
@@ -20,12 +21,14 @@ pub fn admin(bytes: &[u8]) {
             assert_eq!(serve(bytes, &ends, trust), whole, "cut at {ends:?}");
         }
         match whole {
-            Some((Received::Request { method, path, query }, sent)) => {
+            Some((Received::Request(Incoming { method, path, query, accept }), sent)) => {
                 check_response(&sent, 200, method == Method::Head);
                 assert!(trust == Trust::Owner || method != Method::Post);
                 assert!(!path.contains('?'));
-                let id = RequestId(1);
-                check_verb(&AdminRequest { id, method, path, query, trust, peer: None });
+                let asks = accept.to_ascii_lowercase().contains("application/openmetrics-text");
+                assert!(asks || Format::accepted(&accept) == Format::Text);
+                let (id, peer) = (RequestId(1), None);
+                check_verb(&AdminRequest { id, method, path, query, accept, trust, peer });
             }
             Some((Received::Refusal(refusal), sent)) => {
                 // A refused request may have been one with HEAD.
@@ -46,7 +49,7 @@ fn serve(bytes: &[u8], ends: &[usize], trust: Trust) -> Option<(Received, Vec<u8
         let received = connection.receive(piece);
         let response = match &received {
             Received::Nothing => continue,
-            Received::Request { .. } => AdminResponse::plain(200, "done\n"),
+            Received::Request(_) => AdminResponse::plain(200, "done\n"),
             Received::Refusal(refusal) => refusal.clone(),
         };
         assert!(outcome.is_none(), "a second request");

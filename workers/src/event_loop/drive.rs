@@ -377,7 +377,7 @@ fn answer<A: Application>(
     }
     context.files = files;
     kept::variables(app, client, &context.settings);
-    finish::note_route(app, context, client);
+    finish::note_names(app, context, client);
     finish::end_call(context, client.timing());
 }
 

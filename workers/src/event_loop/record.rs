@@ -1,5 +1,6 @@
 //! What is kept of a request while it is answered: its head, and the times of it.
 
+use std::num::NonZeroU128;
 use std::time::{Duration, Instant};
 
 use crate::event_loop::kept_values::KeptValues;
@@ -107,12 +108,14 @@ pub struct Timing {
     pub application: Duration,
     /// The route that the application has named.
     pub route: Option<RouteId>,
+    /// The trace that the request belongs to, if it is sampled.
+    pub trace: Option<NonZeroU128>,
 }
 
 impl Timing {
     /// The application is called now.
     pub fn new(called: Instant, queue: Duration) -> Self {
-        Self { called, queue, application: Duration::ZERO, route: None }
+        Self { called, queue, application: Duration::ZERO, route: None, trace: None }
     }
 
     /// The phases of a request whose response ends now, before the application closes its side.

@@ -1,7 +1,29 @@
 //! The trace that a request belongs to: the field `traceparent` of W3C Trace Context.
 
+use std::num::NonZeroU128;
+
 /// The identifier of a trace: 32 lower-case hex digits.
 pub type TraceId = [u8; TRACE_DIGITS];
+
+/// The trace that a request belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trace<'a> {
+    /// Its identifier.
+    pub id: &'a TraceId,
+    /// Whether the caller may have recorded it (the flag `sampled`), so that there is something to look up.
+    pub is_sampled: bool,
+}
+
+impl Trace<'_> {
+    /// The trace as a number, if it is sampled.
+    pub fn sampled(&self) -> Option<NonZeroU128> {
+        if !self.is_sampled {
+            return None;
+        }
+        let digits = std::str::from_utf8(self.id).ok()?;
+        u128::from_str_radix(digits, 16).ok().and_then(NonZeroU128::new)
+    }
+}
 
 const VERSION_DIGITS: usize = 2;
 const TRACE_DIGITS: usize = 32;
@@ -10,27 +32,33 @@ const FLAG_DIGITS: usize = 2;
 /// The length of a value of version 00, and the minimum length of one of a later version.
 const BYTES: usize = VERSION_DIGITS + TRACE_DIGITS + PARENT_DIGITS + FLAG_DIGITS + 3;
 
-/// Returns the trace of a `traceparent`; `None` if the value is not valid.
+/// Reads a `traceparent`; `None` if the value is not valid.
 ///
 /// Shape:  `VERSION "-" TRACE-ID "-" PARENT-ID "-" FLAGS`, in lower-case hex digits. No version is `ff`, and neither
 ///         identifier is zero. A later version than `00` may have more behind another `-`.
 /// Source: W3C Trace Context, <https://www.w3.org/TR/trace-context/#traceparent-header>.
-pub fn trace_id(value: &[u8]) -> Option<&TraceId> {
+pub fn read(value: &[u8]) -> Option<Trace<'_>> {
     let (known, rest) = value.split_at_checked(BYTES)?;
     let (version, known) = digits(known, VERSION_DIGITS)?;
     let (trace, known) = digits(known.strip_prefix(b"-")?, TRACE_DIGITS)?;
     let (parent, known) = digits(known.strip_prefix(b"-")?, PARENT_DIGITS)?;
-    let (_flags, _) = digits(known.strip_prefix(b"-")?, FLAG_DIGITS)?;
+    let (flags, _) = digits(known.strip_prefix(b"-")?, FLAG_DIGITS)?;
     let is_whole = rest.is_empty() || (version != b"00" && rest[0] == b'-');
     let is_valid = version != b"ff" && is_nonzero(trace) && is_nonzero(parent);
-    if is_whole && is_valid { trace.try_into().ok() } else { None }
+    if !is_whole || !is_valid {
+        return None;
+    }
+    // The last bit of the last digit: 1, 3, .. 9, b, d, f.
+    let is_sampled =
+        matches!(flags[FLAG_DIGITS - 1], b'1' | b'3' | b'5' | b'7' | b'9' | b'b' | b'd' | b'f');
+    Some(Trace { id: trace.try_into().ok()?, is_sampled })
 }
 
 /// Returns the trace of a request with these values of `traceparent`. Of several values nobody knows which one is
 /// meant.
 pub fn trace_of<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<&'a TraceId> {
     let value = values.next()?;
-    if values.next().is_some() { None } else { trace_id(value) }
+    if values.next().is_some() { None } else { read(value).map(|trace| trace.id) }
 }
 
 /// Splits off so many lower-case hex digits.
@@ -54,7 +82,7 @@ mod tests {
     const PARENT: &str = "00f067aa0ba902b7";
 
     fn read(value: &str) -> Option<&str> {
-        trace_id(value.as_bytes()).map(|trace| std::str::from_utf8(trace).unwrap())
+        super::read(value.as_bytes()).map(|trace| std::str::from_utf8(trace.id).unwrap())
     }
 
     #[test]
@@ -97,6 +125,20 @@ mod tests {
     }
 
     #[test]
+    fn a_sampled_trace_is_a_number() {
+        let sampled = |flags: &str| {
+            let value = format!("00-{TRACE}-{PARENT}-{flags}");
+            super::read(value.as_bytes()).unwrap().sampled()
+        };
+        let number = NonZeroU128::new(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
+        for digit in "0123456789abcdef".chars() {
+            let flag = digit.to_digit(16).unwrap() % 2;
+            assert_eq!(sampled(&format!("0{digit}")), number.filter(|_| flag == 1), "{digit}");
+        }
+        assert_eq!((sampled("10"), sampled("ff")), (None, number));
+    }
+
+    #[test]
     fn several_fields_have_no_trace() {
         let value = format!("00-{TRACE}-{PARENT}-01");
         let value = value.as_bytes();
@@ -108,8 +150,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(value in prop::collection::vec(any::<u8>(), 0..80)) {
-            if let Some(trace) = trace_id(&value) {
-                prop_assert!(trace.iter().all(u8::is_ascii_hexdigit));
+            if let Some(trace) = super::read(&value) {
+                prop_assert!(trace.id.iter().all(u8::is_ascii_hexdigit));
             }
         }
     }

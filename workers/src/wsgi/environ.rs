@@ -7,6 +7,7 @@
 mod forwarded;
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU128;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -146,7 +147,7 @@ impl Environs {
                     .set_item(&self.keys.wsgi_input, Py::new(py, Input::spooled(py, spool)?)?)?;
             }
         }
-        Ok((environ, Identifiers { request: id, trace: sent.trace }))
+        Ok((environ, Identifiers { request: id, trace: sent.trace, sampled: sent.sampled }))
     }
 
     /// Sets CONTENT_LENGTH for a body that was chunked. The body is complete, so its length is known, and most
@@ -278,7 +279,7 @@ impl Environs {
     ) -> PyResult<SentIdentifiers<'py>> {
         let Request { head, head_bytes, .. } = request;
         let mut seen = 0_u128;
-        let mut sent = SentIdentifiers { request: None, trace: None };
+        let mut sent = SentIdentifiers { request: None, trace: None, sampled: None };
         for field in &head.fields {
             let name = field.name.of(head_bytes);
             let value = field.value.of(head_bytes);
@@ -298,7 +299,7 @@ impl Environs {
                     | Treatment::Host
                     | Treatment::RequestId => b",",
                     Treatment::TraceParent => {
-                        sent.trace = None; // Nobody knows which one is meant.
+                        (sent.trace, sent.sampled) = (None, None); // Nobody knows which one is meant.
                         b","
                     }
                     Treatment::Dropped => continue,
@@ -327,7 +328,9 @@ impl Environs {
                 }
                 Treatment::TraceParent => {
                     environ.set_item(&known.key, ffi::latin1(py, value)?)?;
-                    sent.trace = trace_parent::trace_id(value).copied();
+                    let trace = trace_parent::read(value);
+                    sent.trace = trace.map(|trace| *trace.id);
+                    sent.sampled = trace.and_then(|trace| trace.sampled());
                 }
                 Treatment::Dropped => {}
             }
@@ -366,12 +369,15 @@ pub(super) struct Identifiers<'py> {
     pub(super) request: Bound<'py, PyString>,
     /// The trace that it belongs to.
     pub(super) trace: Option<TraceId>,
+    /// The same as a number, if it is sampled.
+    pub(super) sampled: Option<NonZeroU128>,
 }
 
 /// The identifiers that came with a request, as far as they are kept.
 struct SentIdentifiers<'py> {
     request: Option<Bound<'py, PyString>>,
     trace: Option<TraceId>,
+    sampled: Option<NonZeroU128>,
 }
 
 /// Returns the value as str: the last one of this field if the bytes are the same.

@@ -22,7 +22,7 @@
 //! | `failure`, `traceback` | failures of the application, and how the log shows them |
 //! | `traceback_page` | the page with the traceback of a failed request (`--debug`) |
 //! | `series` | the application's own metrics |
-//! | `variables` | the variables of the environ that the access log has asked for |
+//! | `latest`, `variables` | what the event loop and the access log ask about the latest request |
 //! | `unreadable` | directories that a failed boot cannot read |
 //! | `stacks` | the stack dump of all threads on SIGUSR2 |
 //! | `profiling` | where the interpreter keeps the frames that profiles sample |
@@ -45,6 +45,7 @@ mod forked;
 mod hooks;
 mod input;
 mod interrupt;
+mod latest;
 mod names;
 mod profiling;
 mod reply;
@@ -62,6 +63,7 @@ mod traceback_page;
 mod unreadable;
 mod variables;
 
+use std::num::NonZeroU128;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -89,18 +91,17 @@ use environ::Environs;
 use errors::{ErrorStream, ErrorText};
 use failure::{CallFailure, Reporter, RequestLabel};
 use hooks::{HookFailure, WorkerHooks};
+use latest::Latest;
 use request_id::RequestIds;
-use route::Route;
 use stacks::Stacks;
 use start_response::{ResponderUse, Responders};
-use variables::Variables;
 
 /// The application and everything that its requests need.
 pub struct Bridge {
     application: Py<PyAny>,
     environs: Environs,
     ids: RequestIds,
-    route: Route,
+    latest: Latest,
     responders: Responders,
     /// The context variables of the next request.
     context: Context,
@@ -112,8 +113,6 @@ pub struct Bridge {
     caller: Option<Rc<Caller>>,
     /// The head of the latest reply.
     head: ResponseHead,
-    /// What the access log wants to know of the latest environ.
-    variables: Variables,
 }
 
 /// Makes SIGUSR2 dump the Python stacks of this process, which is not a worker's. Called before any code of the
@@ -267,7 +266,7 @@ impl Bridge {
             application,
             environs: Environs::new(py, settings, slot.0, errors, timeout)?,
             ids: RequestIds::new(slot, generation, &settings.forwarding.proxies),
-            route: Route::default(),
+            latest: Latest::of(settings),
             responders: Responders::new(),
             context: Context::new(py)?,
             reporter: Reporter::new(log, text, entry),
@@ -275,7 +274,6 @@ impl Bridge {
             django: None,
             caller: None,
             head: ResponseHead::default(),
-            variables: Variables::of(settings),
         })
     }
 
@@ -308,8 +306,7 @@ impl Bridge {
         mut request: Request<'_>,
         outlet: &mut dyn Outlet,
     ) -> Result<Reply<'_, ReplyBody>, AppError> {
-        self.variables.clear();
-        self.route.clear();
+        self.latest.clear();
         let (head, head_bytes, sequence) = (request.head, request.head_bytes, request.sequence);
         let (method, path) = (head.method.of(head_bytes), head.path.of(head_bytes));
         let prepared = self.environs.build(py, &mut request, &mut self.ids);
@@ -323,9 +320,9 @@ impl Bridge {
         };
         let id = ffi::latin1_bytes(&ids.request).unwrap_or_default();
         self.reporter.begin_call(id, ids.trace.as_ref());
+        self.latest.trace = ids.sampled;
         let label = || RequestLabel::new(method, path, id, ids.trace.as_ref());
-        let logged = self.variables.keep(&environ);
-        let (variables, route, kept) = (&mut self.variables, &mut self.route, environ.clone());
+        let (latest, kept) = (&mut self.latest, environ.clone());
         let responder = starter.responder.bind(py);
         let call = || {
             let start_response = starter.start_response.bind(py);
@@ -342,10 +339,7 @@ impl Bridge {
         let owner = start_response::owner(responder);
         let call = || {
             let content = interrupt::allowed(call);
-            route.read(&kept);
-            if let Some(environ) = &logged {
-                variables.read(environ);
-            }
+            latest.read(&kept);
             content
         };
         let content = self.context.run(py, || ffi::lend_outlet(outlet, owner, call));
@@ -390,11 +384,15 @@ impl Application for Bridge {
     }
 
     fn route(&self) -> Option<&[u8]> {
-        self.route.get()
+        self.latest.route.get()
+    }
+
+    fn sampled_trace(&self) -> Option<NonZeroU128> {
+        self.latest.trace
     }
 
     fn variables(&self, keep: &mut dyn FnMut(Option<&[u8]>)) {
-        self.variables.values().for_each(keep);
+        self.latest.variables.values().for_each(keep);
     }
 
     fn unlocked<T: Send>(&self, wait: impl FnOnce() -> T + Send) -> T {

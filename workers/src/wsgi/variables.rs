@@ -21,11 +21,6 @@ impl Variables {
         Self { values: vec![None; names.len()], names }
     }
 
-    /// The environ, if it has to be kept until the application has returned.
-    pub(super) fn keep<'py>(&self, environ: &Bound<'py, PyDict>) -> Option<Bound<'py, PyDict>> {
-        if self.names.is_empty() { None } else { Some(environ.clone()) }
-    }
-
     /// Forgets the values of the former request.
     pub(super) fn clear(&mut self) {
         self.values.iter_mut().for_each(|value| *value = None);
@@ -34,6 +29,9 @@ impl Variables {
     /// Reads the values. Names are compared without regard to case, and the last one counts, as in gunicorn. What
     /// cannot be turned into text is missing.
     pub(super) fn read(&mut self, environ: &Bound<'_, PyDict>) {
+        if self.names.is_empty() {
+            return;
+        }
         let mut found: Vec<_> = vec![None; self.names.len()];
         for (key, value) in environ.iter() {
             let Ok(key) = key.cast::<PyString>() else { continue };

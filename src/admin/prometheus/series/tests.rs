@@ -2,7 +2,7 @@ use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::series::{Aggregation, Description};
 
 use super::*;
-use crate::admin::prometheus::text;
+use crate::admin::prometheus::tests::text;
 use crate::metrics::series::buckets::Buckets;
 use crate::metrics::{CarriedTotals, Gauges};
 
@@ -86,14 +86,14 @@ fn the_bounds_of_a_distribution_are_those_of_its_family() {
         format!(
             "# HELP {name} \n# TYPE {name} histogram\n\
              {name}_bucket{{{b},le=\"0.5\"}} 0\n\
-             {name}_bucket{{{b},le=\"1\"}} 0\n\
-             {name}_bucket{{{b},le=\"2\"}} 2\n\
+             {name}_bucket{{{b},le=\"1.0\"}} 0\n\
+             {name}_bucket{{{b},le=\"2.0\"}} 2\n\
              {name}_bucket{{{b},le=\"+Inf\"}} 2\n\
              {name}_sum{{{b}}} 2.9\n\
              {name}_count{{{b}}} 2\n\
              {name}_bucket{{{a},le=\"0.5\"}} 1\n\
-             {name}_bucket{{{a},le=\"1\"}} 2\n\
-             {name}_bucket{{{a},le=\"2\"}} 2\n\
+             {name}_bucket{{{a},le=\"1.0\"}} 2\n\
+             {name}_bucket{{{a},le=\"2.0\"}} 2\n\
              {name}_bucket{{{a},le=\"+Inf\"}} 2\n\
              {name}_sum{{{a}}} 0.8\n\
              {name}_count{{{a}}} 2\n"

@@ -1,5 +1,8 @@
 //! How a request begins and ends: what is kept of it, and who is told about it once the application's side is closed.
 
+use std::num::NonZeroU128;
+use std::time::{Duration, SystemTime};
+
 use super::request_id::{self, RequestId};
 use super::{SPARE_BYTES, WorkerContext, admission, slow};
 use crate::application::{AppBody, Application, Request};
@@ -9,7 +12,7 @@ use crate::event_loop::finished_request::FinishedRequest;
 use crate::event_loop::record::{Phases, Record, Timing};
 use crate::http::Status;
 use crate::shared::fd;
-use crate::shared::scoreboard::{StatusClass, WorkerEntry};
+use crate::shared::scoreboard::{Exemplar, StatusClass, WorkerEntry};
 
 /// The application is about to be called for a request, or a file to be sent. Returns the identifier that the response
 /// is to have.
@@ -48,17 +51,19 @@ fn record_of<A: Application>(
     Some(record)
 }
 
-/// Notes the route that the application has named.
+/// Notes the route that the application has named, and the trace that the request belongs to.
 #[inline]
-pub(super) fn note_route<A: Application>(
+pub(super) fn note_names<A: Application>(
     app: &A,
     context: &mut WorkerContext,
     client: &mut Client<A::Body>,
 ) {
-    if let Some(route) = app.route()
+    let (route, trace) = (app.route(), app.sampled_trace());
+    if (route.is_some() || trace.is_some())
         && let Some(timing) = client.timing()
     {
-        timing.route = Some(context.routes.number(route));
+        timing.route = route.map(|route| context.routes.number(route));
+        timing.trace = trace;
     }
 }
 
@@ -102,7 +107,8 @@ fn close<B: AppBody>(
     let Some(mut phases) = client.phases(context.clock.now()) else {
         return context.leave_if_forked(); // It was refused, so the application has no part in it.
     };
-    let route = client.timing().and_then(|timing| timing.route);
+    let (route, trace) =
+        client.timing().map_or((None, None), |timing| (timing.route, timing.trace));
     let owes_close = client.owes_close();
     if owes_close
         && let Some(timing) = client.timing().copied()
@@ -129,6 +135,9 @@ fn close<B: AppBody>(
             routes.record(route, class_of(finished.status), phases.duration);
             context.routes = routes;
         }
+    }
+    if let Some(trace) = trace {
+        note_exemplar(context, trace, class_of(reply.map(|(status, _)| status)), phases.duration);
     }
     context.spare_record = record.filter(|record| record.capacity() <= SPARE_BYTES);
 }
@@ -161,6 +170,18 @@ pub(super) fn hand_over(context: &mut WorkerContext, finished: &FinishedRequest<
     if let Some(access) = &mut context.access {
         access.record(finished, context.clock.wall());
     }
+}
+
+/// Lets a request whose trace is sampled stand for those that take as long.
+#[cold]
+fn note_exemplar(
+    context: &WorkerContext,
+    trace: NonZeroU128,
+    class: StatusClass,
+    duration: Duration,
+) {
+    let time = context.clock.wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    context.entry.exemplars.record(class, Exemplar { trace, duration, time });
 }
 
 fn class_of(status: Option<Status>) -> StatusClass {

@@ -12,7 +12,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use crate::shared::identity::SlotId;
 use crate::shared::samples::SampleArea;
 use crate::shared::scoreboard::entry::WorkerEntry;
+use crate::shared::scoreboard::exemplars::Exemplar;
 use crate::shared::scoreboard::header::Header;
+use crate::shared::scoreboard::request_times::StatusClass;
 use crate::shared::series::{Area, Capacity, SeriesMemory};
 use crate::shared::shared_memory::{self, Mapping};
 
@@ -105,6 +107,13 @@ impl Scoreboard {
         }
         let index = 2 * usize::from(slot.0) + side as usize;
         self.mapping.at(HEADER_BYTES + index * ENTRY_BYTES)
+    }
+
+    /// The latest exemplar of a slot, of both its workers, for a class and an octave of durations.
+    pub fn exemplar(&self, slot: SlotId, class: StatusClass, octave: usize) -> Option<Exemplar> {
+        let entries = Side::BOTH.into_iter().filter_map(|side| self.entry(slot, side));
+        let exemplars = entries.filter_map(|entry| entry.exemplars.read(class, octave));
+        exemplars.max_by_key(|exemplar| exemplar.time)
     }
 
     /// The samples of the worker with an entry; `None` beyond the last slot.

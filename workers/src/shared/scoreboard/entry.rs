@@ -20,7 +20,7 @@ use std::time::Duration;
 use crate::shared::identity::Generation;
 use crate::shared::scoreboard::cell::{Moment, bump, whole_us};
 use crate::shared::scoreboard::request_line::{RequestIdCell, RequestLineCell};
-use crate::shared::scoreboard::{Counter, Counters, Histogram, RequestTimes};
+use crate::shared::scoreboard::{Counter, Counters, Exemplars, Histogram, RequestTimes};
 
 pub use keyed_request::KeyedRequest;
 
@@ -58,6 +58,8 @@ pub struct WorkerEntry {
     pub counters: Counters,
     /// How long requests took.
     pub requests: RequestTimes,
+    /// Requests that stand for others with such a duration.
+    pub exemplars: Exemplars,
     /// How long a TCP connection, and usually its first request, waited in the kernel before it was accepted.
     pub queue_wait: Histogram,
 }
@@ -146,6 +148,7 @@ impl WorkerEntry {
             request_id: RequestIdCell::new(),
             counters: Counters::new(),
             requests: RequestTimes::new(),
+            exemplars: Exemplars::new(),
             queue_wait: Histogram::new(),
         }
     }
@@ -161,7 +164,6 @@ impl WorkerEntry {
     pub fn assign(&self, generation: Generation) {
         self.control.command.store(Command::Serve as u32, Ordering::Relaxed);
         self.control.generation.store(generation.0, Ordering::Relaxed);
-        self.control.died.store(self.counters.unclosed(), Ordering::Relaxed);
         self.control.interrupted.set(None);
         self.control.wanted.set(None);
         self.control.died.store(self.unclosed(), Ordering::Relaxed);

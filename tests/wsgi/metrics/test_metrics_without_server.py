@@ -139,3 +139,33 @@ ORDERS.inc(100, channel="after")
     lines = sink.look(lambda received: {metric.name for metric in received.metrics})
     assert {"arctos.orders.placed.web", "arctos.orders.placed.app", "arctos.took.p50"} <= lines
     assert "arctos.orders.placed.after" not in lines
+
+
+def test_embedded_servers_do_not_report_what_their_parent_counted(sink, tmp_path):
+    host, port = sink.option.rsplit(":", 1)
+    after = f"""
+import arctos, signal, threading, urllib.request
+
+def app(environ, start_response):
+    ORDERS.inc(10, channel="web")
+    start_response("200 OK", [])
+    return [b""]
+
+def request(url):
+    urllib.request.urlopen(url).close()
+    signal.raise_signal(signal.SIGINT)
+
+for _ in range(3):
+    if os.fork() == 0:
+        address = arctos.listen(app, "127.0.0.1", 0).getsockname()
+        threading.Thread(target=request, args=("http://%s:%d" % address,)).start()
+        try: arctos.run(statsd={{"enable": True, "host": "{host}", "port": {port}, "ns": "arctos"}})
+        except KeyboardInterrupt: pass
+        os._exit(0)
+for _ in range(3): assert os.wait()[1] == 0
+"""
+    assert run(tmp_path, after=after) == (0, "")
+    sink.close()
+    counts, waiting = sink.look(lambda received: (received.counts(), received.gauge("jobs.waiting")))
+    # The parent has counted before, and reports to nobody.
+    assert (counts["orders.placed.web"], counts["orders.placed.app"], waiting) == (30, 0, None)

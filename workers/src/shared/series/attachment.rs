@@ -8,6 +8,7 @@
 //! | a child that sends what it counts | one of its own ([`count_alone`]) |
 //! | an embedded server | that of its only entry, as long as it serves |
 //! | any other | one that nobody reads ([`take_local`]), until a server of this process does |
+//! | a child of any other | that of its parent, which alone reports it |
 //!
 //! A metric keeps the rows that it has found. It compares [`number`] first, which changes whenever the process gets
 //! another area.
@@ -33,15 +34,21 @@ pub struct Attachment {
 /// What this process counts in. Nobody holds the lock during a fork: the thread that does holds the interpreter's.
 struct Current {
     attachment: Option<Attachment>,
-    /// The memory that this process has created for itself, and nobody has taken.
-    local: Option<SeriesMemory>,
     /// The process that has created the memory of the attachment; `None` if a server has.
     creator: Option<u32>,
+    /// Memory that nobody has taken.
+    local: Option<Local>,
+}
+
+/// Memory that a process has created for itself.
+struct Local {
+    memory: SeriesMemory,
+    creator: u32,
 }
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 static CURRENT: Mutex<Current> =
-    Mutex::new(Current { attachment: None, local: None, creator: None });
+    Mutex::new(Current { attachment: None, creator: None, local: None });
 
 /// From now on, this process counts in `area`; with `None`, in one that nobody reads.
 pub fn attach(area: Option<Area>) {
@@ -71,7 +78,7 @@ pub fn current() -> Option<Attachment> {
 /// Errors: the kernel gives no address space.
 pub fn count_alone() -> io::Result<()> {
     let mut current = lock();
-    let is_own = current.creator.is_none_or(|creator| creator == std::process::id());
+    let is_own = current.creator.is_none_or(is_this_process);
     match current.attachment {
         Some(_) if is_own => Ok(()),
         Some(_) | None => current.create_local(),
@@ -79,9 +86,14 @@ pub fn count_alone() -> io::Result<()> {
 }
 
 /// The memory in which this process has counted without a server, for the server that begins: it has one area, and the
-/// process may go on to count there. `None` if there is none, or it was taken already.
+/// process may go on to count there. `None` if there is none, it was taken already, or it belongs to the parent, as in
+/// several servers that a program forks after it has counted: each of them would report the same counts.
 pub fn take_local() -> Option<SeriesMemory> {
-    lock().local.take()
+    lock().local.take().filter(|local| is_this_process(local.creator)).map(|local| local.memory)
+}
+
+fn is_this_process(pid: u32) -> bool {
+    pid == std::process::id()
 }
 
 fn lock() -> MutexGuard<'static, Current> {
@@ -91,8 +103,9 @@ fn lock() -> MutexGuard<'static, Current> {
 impl Current {
     fn create_local(&mut self) -> io::Result<()> {
         let memory = SeriesMemory::create(1, Capacity::for_series(DEFAULT_LIMIT))?;
-        self.local = Some(memory);
-        self.creator = Some(std::process::id());
+        let creator = std::process::id();
+        self.local = Some(Local { memory, creator });
+        self.creator = Some(creator);
         self.attach(memory.area(0));
         Ok(())
     }

@@ -215,8 +215,7 @@ impl Collector {
         let dropped = self.totals.take_dropped_updates();
         scoreboard.header().counters.add(Counter::MetricsSeriesDropped, dropped);
         if dropped > 0 && !std::mem::replace(&mut self.has_warned, true) {
-            let limit = scoreboard.series().map_or(0, |(memory, _)| memory.series_limit());
-            let pairs = [("limit", Value::Number(i64::try_from(limit).unwrap_or(i64::MAX)))];
+            let pairs = [("limit", Value::Number(self.totals.series().limit().into()))];
             self.log.line(Level::Warning, "metrics.too_many_series", &pairs);
         }
     }

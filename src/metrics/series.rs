@@ -8,22 +8,24 @@
 //! |---|---|
 //! | read | every area is read; what rows have risen by goes to their series |
 //! | a process has ended ([`SeriesReader::retire`]) | its area is read for the last time and cleared |
-//! | more series than the limit | the further ones of a metric count as its series `other` |
+//! | more series than the limit | the further ones of a metric count as its series `other` ([`room`]) |
 //!
 //! An application may have overwritten an area. A number that fell, or is none, changes no total; only the sum of a
 //! library's histogram or summary may fall.
 
 pub mod buckets;
 mod encoding;
+mod room;
 mod seen;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use arctos_worker::shared::identity::SlotId;
 pub use arctos_worker::shared::series::DEFAULT_LIMIT;
-use arctos_worker::shared::series::{Aggregation, Description, Kind, SeriesMemory};
+use arctos_worker::shared::series::{Aggregation, Capacity, Description, Kind, SeriesMemory};
 
 use buckets::Buckets;
+use room::Room;
 use seen::SeenArea;
 
 /// Who counted: the workers of a slot, or `None` for a process without one, which imported the application.
@@ -36,12 +38,21 @@ pub struct SeriesId(usize);
 /// The totals of all series.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeriesTotals {
-    limit: usize,
+    room: Room,
     series: Vec<Series>,
     ids: HashMap<Description, SeriesId>,
-    /// What the limit counts.
-    wholes: HashSet<Description>,
     help: BTreeMap<String, String>,
+}
+
+/// Where a series is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counted {
+    /// As itself.
+    Alone(SeriesId),
+    /// In the `other` of its metric, because there are too many.
+    Together(SeriesId),
+    /// Nowhere, because there is no room for that either.
+    Nowhere,
 }
 
 /// One series.
@@ -82,6 +93,15 @@ impl SeriesId {
     /// Numbers without a gap, from 0.
     pub fn index(self) -> usize {
         self.0
+    }
+}
+
+impl Counted {
+    fn id(self) -> Option<SeriesId> {
+        match self {
+            Self::Alone(id) | Self::Together(id) => Some(id),
+            Self::Nowhere => None,
+        }
     }
 }
 
@@ -162,20 +182,24 @@ impl Series {
 impl Default for SeriesTotals {
     /// No series, and as many as there may be.
     fn default() -> Self {
-        Self::new(usize::MAX)
+        Self::new(Capacity::for_series(u32::MAX))
     }
 }
 
 impl SeriesTotals {
-    /// No series, and at most `limit` of them, beside the `other` of each metric.
-    pub fn new(limit: usize) -> Self {
+    /// No series, and room for what one area of this capacity holds.
+    pub fn new(capacity: Capacity) -> Self {
         Self {
-            limit,
+            room: Room::new(capacity),
             series: Vec::new(),
             ids: HashMap::new(),
-            wholes: HashSet::new(),
             help: BTreeMap::new(),
         }
+    }
+
+    /// How many series may be counted alone.
+    pub fn limit(&self) -> u32 {
+        self.room.limit()
     }
 
     /// The series, in the order in which they appeared.
@@ -195,9 +219,11 @@ impl SeriesTotals {
 
     /// Adds the totals of another server, and takes its gauges. `place` says where its counts belong.
     pub fn add(&mut self, other: &Self, place: impl Fn(CountedIn) -> CountedIn) {
-        self.help.extend(other.help.iter().map(|(family, help)| (family.clone(), help.clone())));
+        for (family, help) in &other.help {
+            self.set_help(family.clone(), help.clone());
+        }
         for series in &other.series {
-            let id = self.id_of(series.description.clone()).0;
+            let Some(id) = self.find(series.description.clone()).id() else { continue };
             for (counted_in, total) in &series.totals {
                 if let Some(sum) = self.total_mut(id, place(*counted_in)) {
                     sum.add(total);
@@ -211,8 +237,8 @@ impl SeriesTotals {
 
     /// Adds to one series.
     pub fn add_total(&mut self, description: &Description, place: CountedIn, total: &SeriesTotal) {
-        let id = self.id_of(description.clone()).0;
-        if let Some(sum) = self.total_mut(id, place) {
+        let id = self.find(description.clone()).id();
+        if let Some(sum) = id.and_then(|id| self.total_mut(id, place)) {
             sum.add(total);
         }
     }
@@ -230,22 +256,29 @@ impl SeriesTotals {
         }
     }
 
-    /// The series with this description, or the `other` of its metric if there are too many. Says whether it is that.
-    fn id_of(&mut self, description: Description) -> (SeriesId, bool) {
+    /// Finds where a series is counted, and makes room for a new one.
+    fn find(&mut self, description: Description) -> Counted {
         if let Some(id) = self.ids.get(&description) {
-            return (*id, false);
+            return Counted::Alone(*id);
         }
-        let (whole, other) = (description.whole(), description.other());
-        if description != other && !self.wholes.contains(&whole) {
-            if self.wholes.len() >= self.limit {
-                return (self.id_of(other).0, true);
-            }
-            self.wholes.insert(whole);
+        if self.room.take(&description) {
+            let id = SeriesId(self.series.len());
+            self.ids.insert(description.clone(), id);
+            self.series.push(Series { description, totals: BTreeMap::new(), gauge: Vec::new() });
+            return Counted::Alone(id);
         }
-        let id = SeriesId(self.series.len());
-        self.ids.insert(description.clone(), id);
-        self.series.push(Series { description, totals: BTreeMap::new(), gauge: Vec::new() });
-        (id, false)
+        let other = description.other();
+        if description == other {
+            return Counted::Nowhere;
+        }
+        self.find(other).id().map_or(Counted::Nowhere, Counted::Together)
+    }
+
+    /// Takes note of the help text of a metric, if there is room for it.
+    fn set_help(&mut self, family: String, help: String) {
+        if self.help.contains_key(&family) || self.room.take_help(&family, &help) {
+            self.help.insert(family, help);
+        }
     }
 
     fn total_mut(&mut self, id: SeriesId, counted_in: CountedIn) -> Option<&mut SeriesTotal> {
@@ -292,7 +325,7 @@ impl SeriesReader {
         Ok(())
     }
 
-    /// How many updates were of series that count as `other`, since this was last called. A row beyond the limit of the
+    /// How many updates were of series that do not count alone, since this was last called. A row beyond the limit of the
     /// server counts once for each read at which it has risen.
     pub fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)

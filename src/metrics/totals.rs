@@ -13,7 +13,7 @@ use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::{
     Counter, Counters, Histogram, Scoreboard, Side, WorkerEntry,
 };
-use arctos_worker::shared::series::attachment;
+use arctos_worker::shared::series::{Capacity, attachment};
 
 use super::Distribution;
 use super::series::{DEFAULT_LIMIT, SeriesReader, SeriesTotals};
@@ -152,13 +152,13 @@ impl Totals {
         let slots =
             numbered(scoreboard).map(|slot| was_used(scoreboard, slot).then(SlotTotals::new));
         let series = scoreboard.series();
-        let limit =
-            series.as_ref().map_or(DEFAULT_LIMIT as usize, |(memory, _)| memory.series_limit());
+        let capacity = series.as_ref().map(|(memory, _)| memory.capacity());
+        let capacity = capacity.unwrap_or_else(|| Capacity::for_series(DEFAULT_LIMIT));
         Self {
             supervisor: SlotTotals::new(),
             slots: slots.collect(),
             seen: Seen::of(scoreboard),
-            series: SeriesTotals::new(limit),
+            series: SeriesTotals::new(capacity),
             series_reader: series.map(|(memory, owners)| SeriesReader::new(memory, owners)),
             own_series: attachment::take_local().map(|memory| SeriesReader::new(memory, [None])),
         }
@@ -193,7 +193,7 @@ impl Totals {
         reader.retire(index, &mut self.series)
     }
 
-    /// How many updates of the application's metrics were of series that count as `other`, since this was last called.
+    /// How many updates of the application's metrics were of series that do not count alone, since this was last called.
     pub fn take_dropped_updates(&mut self) -> u64 {
         let readers = self.series_reader.iter_mut().chain(&mut self.own_series);
         readers.map(SeriesReader::take_dropped).sum()

@@ -21,9 +21,10 @@ imports.inc()
 
 
 def app(environ, start_response):
-    """Counts, and answers as plain:app does. `/values?FIRST-END` counts with each of these values of a tag."""
-    if environ["PATH_INFO"] == "/values":
-        return count_values(environ["QUERY_STRING"], start_response)
+    """Counts, and answers as plain:app does. `/values?FIRST-END` counts with each of these values of a tag, and
+    `/names?FIRST-END` in a metric for each of these numbers."""
+    if environ["PATH_INFO"] in COUNTS:
+        return count_each(COUNTS[environ["PATH_INFO"]], environ["QUERY_STRING"], start_response)
     os.write(counted.BEGUN, environ["QUERY_STRING"].encode() + b"\n")
     orders.inc(channel="web", **({"tier": "gold"} if HAS_TIERS else {}))
     sizes.observe(len(environ["QUERY_STRING"]))
@@ -35,10 +36,16 @@ def app(environ, start_response):
     return response
 
 
-def count_values(numbers, start_response):
-    """Counts once with each number as the value of a tag."""
+def count_each(count, numbers, start_response):
+    """Counts once for each number."""
     begin, _, end = numbers.partition("-")
     for number in range(int(begin), int(end)):
-        values.inc(value=number)
+        count(number)
     start_response("200 OK", [("Content-Length", "0")])
     return []
+
+
+COUNTS = {
+    "/values": lambda number: values.inc(value=number),
+    "/names": lambda number: metrics.counter(f"shop.generated.{number}", "A metric of a generated name").inc(),
+}

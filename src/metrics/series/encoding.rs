@@ -52,7 +52,7 @@ impl SeriesTotals {
         let mut fields = fields;
         if kind == "help" {
             let (family, help) = (text_of(fields.next()?)?, text_of(fields.next().unwrap_or(""))?);
-            self.help.insert(family, help);
+            self.set_help(family, help);
             return Some(());
         }
         let counted_in: CountedIn = match fields.next()? {

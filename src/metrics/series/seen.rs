@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use arctos_worker::shared::series::{Area, Description, Kind, Naming, Row};
 
-use super::{CountedIn, GaugeValue, SeriesId, SeriesTotal, SeriesTotals};
+use super::{Counted, CountedIn, GaugeValue, SeriesTotal, SeriesTotals};
 
 /// The maximum plausible rise of a number between two reads. Numbers up to it are exact.
 const MAX_RISE: f64 = 9_007_199_254_740_992.0;
@@ -24,9 +24,7 @@ pub(super) struct SeenArea {
 
 /// A row as of the last read.
 struct SeenRow {
-    id: SeriesId,
-    /// Whether the server has too many series, so that this one counts as `other`.
-    is_dropped: bool,
+    counted: Counted,
     value: SeenValue,
 }
 
@@ -44,7 +42,7 @@ enum SeenValue {
     Values { sum: f64, buckets: Vec<(u16, u32)> },
 }
 
-const NOTHING: SeenRow = SeenRow { id: SeriesId(0), is_dropped: false, value: SeenValue::Nothing };
+const NOTHING: SeenRow = SeenRow { counted: Counted::Nowhere, value: SeenValue::Nothing };
 
 impl SeenArea {
     /// An area of which nothing was read.
@@ -57,7 +55,7 @@ impl SeenArea {
         self.counted_in
     }
 
-    /// Adds what has risen since the last read. Returns how many updates were of series that count as `other`.
+    /// Adds what has risen since the last read. Returns how many updates were of series that do not count alone.
     pub(super) fn read(&mut self, area: &Area, totals: &mut SeriesTotals) -> u64 {
         let refused = area.refused();
         let risen = refused.checked_sub(self.refused).filter(|&risen| risen <= MAX_REFUSED);
@@ -73,7 +71,8 @@ impl SeenArea {
         for (index, seen) in (0..).zip(&mut self.rows) {
             let Some(row) = area.row(index) else { continue };
             let has_risen = seen.read(row, area, self.counted_in, totals);
-            dropped += u64::from(has_risen && seen.is_dropped);
+            let is_alone = matches!(seen.counted, Counted::Alone(_));
+            dropped += u64::from(has_risen && !is_alone);
         }
         dropped
     }
@@ -87,7 +86,7 @@ impl SeenArea {
         let value = match description.kind {
             Kind::Help => {
                 let text = description.tags.into_iter().next().map(|(_, text)| text);
-                totals.help.insert(description.family, text.unwrap_or_default());
+                totals.set_help(description.family, text.unwrap_or_default());
                 return;
             }
             Kind::Gauge => SeenValue::Gauge,
@@ -97,8 +96,9 @@ impl SeenArea {
             Kind::Counter | Kind::HistogramPart | Kind::SummaryPart => SeenValue::Number(0.0),
             Kind::Distribution => SeenValue::Values { sum: 0.0, buckets: Vec::new() },
         };
-        let (id, is_dropped) = totals.id_of(description);
-        *seen = SeenRow { id, is_dropped, value };
+        let counted = totals.find(description);
+        *seen = SeenRow { counted, value };
+        let Some(id) = counted.id() else { return };
         // The series exists from its first row on, even if it still is zero.
         match seen.value {
             SeenValue::Number(_) | SeenValue::Sum(_) | SeenValue::Values { .. } => {
@@ -134,7 +134,8 @@ impl SeenRow {
             }
             SeenValue::Gauge => {
                 let set_at = row.set_at.load(Ordering::Acquire);
-                if let Some(series) = totals.series.get_mut(self.id.0)
+                if let Some(id) = self.counted.id()
+                    && let Some(series) = totals.series.get_mut(id.0)
                     && let Some(value) = row.number.get_unless_removed()
                     // `arctos.metrics` refuses other values, and statsd has none for them.
                     && (value.is_finite() || series.description.naming == Naming::Verbatim)
@@ -146,7 +147,8 @@ impl SeenRow {
             SeenValue::Values { sum, buckets } => read_histogram(row, area, sum, buckets),
         };
         let Some(risen) = risen else { return false };
-        if let Some(total) = totals.total_mut(self.id, counted_in) {
+        let id = self.counted.id();
+        if let Some(total) = id.and_then(|id| totals.total_mut(id, counted_in)) {
             total.add(&risen);
         }
         true

@@ -1,4 +1,4 @@
-use arctos_worker::shared::series::{Area, Capacity, Naming, Row, RowUse, ValueHistogram};
+use arctos_worker::shared::series::{Area, Naming, OTHER, Row, RowUse, ValueHistogram};
 
 use super::*;
 
@@ -13,9 +13,10 @@ struct Server {
 
 impl Server {
     fn new(limit: u32) -> Self {
-        let memory = SeriesMemory::create(AREAS.len() as u32, Capacity::for_series(limit)).unwrap();
+        let capacity = Capacity::for_series(limit);
+        let memory = SeriesMemory::create(AREAS.len() as u32, capacity).unwrap();
         let reader = SeriesReader::new(memory, AREAS);
-        Self { memory, reader, totals: SeriesTotals::new(limit as usize) }
+        Self { memory, reader, totals: SeriesTotals::new(capacity) }
     }
 
     fn area(&self, index: u32) -> Area {
@@ -171,6 +172,57 @@ fn series_beyond_the_limit_count_as_other() {
         ("other", vec![(of_slot_1, 1.0)]),
     ]);
     assert_eq!(server.sums(), expected);
+    assert_eq!(server.reader.take_dropped(), 0);
+}
+
+/// Each worker defines other metrics, as by names with its pid.
+#[test]
+fn generated_names_of_metrics_take_bounded_memory() {
+    for (kind, sample, tags) in [
+        (Kind::Counter, "", &[][..]),
+        (Kind::Counter, "", &[("channel", OTHER)]),
+        (Kind::HistogramPart, "jobs_bucket", &[("le", "1")]),
+        (Kind::Help, "", &[("", "Orders placed")]),
+    ] {
+        let mut server = Server::new(10);
+        let rows = Capacity::for_series(10).rows as usize;
+        for worker in 0..rows {
+            for metric in 0..3 {
+                let tags = tags.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+                let description = Description {
+                    family: format!("orders.{worker}.{metric}"),
+                    sample: sample.into(),
+                    tags: tags.collect(),
+                    ..description(kind, Aggregation::Sum, "")
+                };
+                let row =
+                    server.area(0).append(&description.encode().unwrap(), RowUse::Other, false);
+                row.unwrap().number.add(1.0);
+            }
+            server.reader.retire(0, &mut server.totals).unwrap();
+        }
+        let kept = server.totals.series.len() + server.totals.help.len();
+        assert!((10..=rows).contains(&kept), "{kept} of {kind:?}");
+        let dropped = if kind == Kind::Help { 0 } else { 3 * rows - kept };
+        assert_eq!(server.reader.take_dropped(), dropped as u64, "{kind:?}");
+    }
+}
+
+#[test]
+fn metrics_without_tags_have_room_beyond_the_limit() {
+    let mut server = Server::new(2);
+    for (area, channel) in [(0, "a"), (0, "b"), (2, "c")] {
+        server.counter(area, channel).number.add(1.0);
+    }
+    server.read();
+    assert_eq!(server.reader.take_dropped(), 1);
+    let untagged =
+        Description { tags: Vec::new(), ..description(Kind::Counter, Aggregation::Sum, "") };
+    let row = server.area(0).append(&untagged.encode().unwrap(), RowUse::Other, false).unwrap();
+    row.number.add(5.0);
+    server.read();
+    let (_, last) = server.totals.series().last().unwrap();
+    assert_eq!((&last.description, last.sum()), (&untagged, SeriesTotal::Sum(5.0)));
     assert_eq!(server.reader.take_dropped(), 0);
 }
 

@@ -133,3 +133,15 @@ def test_too_many_series_cost_one_warning_and_bounded_memory(serve, sink, admin,
     assert received.count("shop.values") == 100_000
     assert received.count("metrics.series_dropped") == received.count("shop.values", value="other")
     assert len(server.events(TOO_MANY)) == 1
+
+
+def test_metrics_with_generated_names_are_limited_too(serve, admin, journal):
+    options = ["--metrics-series", "10", "--admin-bind", f"unix:{admin}"]
+    server = serve("metered:app", *options, workers=1, env=journal.environment).ready()
+    names = 5000
+    with Wire(("127.0.0.1", server.port)) as wire:
+        assert wire.get(f"/names?0-{names}").response().status == 200
+    kept = [one for one in scrape(admin) if one.name.startswith("arctos_shop_generated_")]
+    server.wait_for(TOO_MANY, limit=10)
+    assert 10 < len(kept) < 200
+    assert sum(one.value for one in kept) + total(admin, "arctos_metrics_series_dropped_total") == names

@@ -11,7 +11,7 @@ use crate::shared::shared_memory::Mapping;
 /// How much an area holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Series. What exceeds them is counted together.
+    /// Series. What exceeds them is counted together, or as a row of the rest if its metric has no tags.
     pub series: u32,
     /// Rows: those of series, of help texts, and of what exceeds the series.
     pub rows: u32,
@@ -31,6 +31,19 @@ impl Capacity {
             rows: series.saturating_mul(2 + PARTS) & !(ROWS_IN_BLOCK as u32 - 1),
             text_bytes: series.saturating_mul(256 + PARTS * 128),
             histograms: series.saturating_add(reserved(series) + 16),
+        }
+    }
+
+    /// What rows of this purpose may take. The last part is left for what counts the rest together, and for help texts.
+    pub fn open_to(self, purpose: RowUse) -> Self {
+        let Self { rows, text_bytes, .. } = self;
+        match purpose {
+            RowUse::Series | RowUse::Part => Self {
+                rows: rows - reserved(rows),
+                text_bytes: text_bytes - reserved(text_bytes),
+                ..self
+            },
+            RowUse::Other | RowUse::Help => self,
         }
     }
 
@@ -83,9 +96,9 @@ impl SeriesMemory {
         Ok(Self { mapping, capacity, areas })
     }
 
-    /// How many series each area holds.
-    pub fn series_limit(&self) -> usize {
-        self.capacity.series as usize
+    /// How much each area holds.
+    pub fn capacity(&self) -> Capacity {
+        self.capacity
     }
 
     /// An area; `None` beyond the last one.
@@ -132,7 +145,8 @@ impl Area {
             return None;
         }
         let header = self.header();
-        let Capacity { series, rows, text_bytes, histograms } = self.memory.capacity;
+        let Capacity { series, rows, text_bytes, histograms } =
+            self.memory.capacity.open_to(purpose);
         // Once it is full, nothing is reserved any more, so that the words cannot wrap.
         let words = u32::try_from(description.len().div_ceil(8)).ok()?;
         // Before anything is reserved: from then on, each new series would take a row.
@@ -144,13 +158,8 @@ impl Area {
             true => reserve(&header.histograms, 1, histograms)? + 1,
             false => 0,
         };
-        // The last part is left for what counts the rest together, and for help texts.
-        let kept = |whole: u32| match purpose {
-            RowUse::Series | RowUse::Part => whole - reserved(whole),
-            RowUse::Other | RowUse::Help => whole,
-        };
-        let text = reserve(&header.text, words, kept(text_bytes / 8))?;
-        let row = self.row(reserve(&header.rows, 1, kept(rows))?)?;
+        let text = reserve(&header.text, words, text_bytes / 8)?;
+        let row = self.row(reserve(&header.rows, 1, rows)?)?;
         if is_series {
             reserve(&header.series, 1, series)?;
         }

@@ -117,7 +117,7 @@ impl Description {
         }
     }
 
-    /// The series that counts instead of this one if there are too many. It is this one if it has no tags.
+    /// The series that counts instead of this one if there are too many: this one if it has no tags, or is that series.
     pub fn other(&self) -> Self {
         let other = |(name, value): &(String, String)| {
             let value = if name == BOUND { value } else { OTHER };

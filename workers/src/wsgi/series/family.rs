@@ -182,7 +182,8 @@ impl Family {
         let area = self.rows.attachment?.area;
         let description = self.description(values).encode()?;
         let row = area.append(&description, purpose, self.kind == Kind::Distribution)?;
-        let is_other = purpose == RowUse::Other;
+        // A metric without tags has no other series, so that its row is its own in any case.
+        let is_other = purpose == RowUse::Other && !self.tags.is_empty();
         Some(Place { row, histogram: area.histogram(row), is_other })
     }
 

@@ -35,8 +35,16 @@ pub struct Collector {
     predecessors: Option<CarriedTotals>,
     sent_gauges: SentGauges,
     log: Log,
-    /// Whether it was logged that the application has too many series.
-    has_warned: bool,
+    has_warned: HasWarned,
+}
+
+/// What was logged once.
+#[derive(Default)]
+struct HasWarned {
+    /// The application has too many series.
+    too_many: bool,
+    /// Series of earlier servers were left out in an upgrade.
+    left_out: bool,
 }
 
 /// Which gauges are sent.
@@ -82,7 +90,7 @@ impl Collector {
             predecessors: None,
             sent_gauges: SentGauges::All,
             log: log.clone(),
-            has_warned: false,
+            has_warned: HasWarned::default(),
         }
     }
 
@@ -145,6 +153,13 @@ impl Collector {
         CarriedTotals::of(&self.totals, self.predecessors.as_ref())
     }
 
+    /// The same for the successor, without series of earlier servers for which there is no room.
+    pub fn for_successor(&mut self, scoreboard: &Scoreboard, now: Instant) -> CarriedTotals {
+        self.read(scoreboard, now);
+        self.limit_predecessors();
+        CarriedTotals::of(&self.totals, self.predecessors.as_ref())
+    }
+
     /// The totals of this server alone.
     pub fn own_totals(&mut self, scoreboard: &Scoreboard, now: Instant) -> CarriedTotals {
         self.read(scoreboard, now);
@@ -154,6 +169,7 @@ impl Collector {
     /// Adds the totals of a server that has sent them to its agent and is gone.
     pub fn absorb(&mut self, counted: &CarriedTotals) {
         self.predecessors.get_or_insert_default().add(counted);
+        self.limit_predecessors(); // One upgrade after the other may fail.
     }
 
     /// Takes over the totals of other servers that were not sent to an agent, so that this server sends them.
@@ -204,6 +220,18 @@ impl Collector {
         self.count_dropped(scoreboard);
     }
 
+    /// Forgets series of earlier servers for which there is no room.
+    fn limit_predecessors(&mut self) {
+        let Some(predecessors) = &mut self.predecessors else { return };
+        let left_out = predecessors.limit_series(&self.totals);
+        if left_out > 0 && !std::mem::replace(&mut self.has_warned.left_out, true) {
+            let limit = Value::Number(self.totals.series().limit().into());
+            let left_out = Value::Number(i64::try_from(left_out).unwrap_or(i64::MAX));
+            let pairs = [("series", left_out), ("limit", limit)];
+            self.log.line(Level::Warning, "upgrade.series_left_out", &pairs);
+        }
+    }
+
     fn read(&mut self, scoreboard: &Scoreboard, now: Instant) {
         self.totals.read(scoreboard);
         self.count_dropped(scoreboard);
@@ -214,7 +242,7 @@ impl Collector {
     fn count_dropped(&mut self, scoreboard: &Scoreboard) {
         let dropped = self.totals.take_dropped_updates();
         scoreboard.header().counters.add(Counter::MetricsSeriesDropped, dropped);
-        if dropped > 0 && !std::mem::replace(&mut self.has_warned, true) {
+        if dropped > 0 && !std::mem::replace(&mut self.has_warned.too_many, true) {
             let pairs = [("limit", Value::Number(self.totals.series().limit().into()))];
             self.log.line(Level::Warning, "metrics.too_many_series", &pairs);
         }
@@ -233,13 +261,17 @@ impl SentGauges {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::net::UdpSocket;
 
     use arctos_worker::shared::identity::{Generation, SlotId};
+    use arctos_worker::shared::log::LogFormat;
     use arctos_worker::shared::scoreboard::{Counter, Side};
+    use arctos_worker::shared::series::{Aggregation, Description, Kind, Naming, RowUse};
 
     use super::*;
     use crate::metrics::WorkerSample;
+    use crate::metrics::series::SeriesTotal;
     use crate::metrics::statsd::{Format, Target};
     use crate::system::cgroup::CgroupMemory;
 
@@ -273,6 +305,49 @@ mod tests {
         let (carried, _) = collector.sample(&scoreboard, empty_snapshot, start);
         let (_, totals) = carried.slots().next().unwrap();
         assert_eq!(totals.count(Counter::BytesOut), u64::from(HOURS) * BYTES_AN_HOUR);
+    }
+
+    /// Each version of the application has other metrics than the one before.
+    #[test]
+    fn upgrades_pass_no_more_series_than_the_limit() {
+        const LIMIT: u32 = 5;
+        let now = Instant::now();
+        let mut before = CarriedTotals::default();
+        for version in 0..4 {
+            let mut scoreboard = Scoreboard::create(1).unwrap();
+            scoreboard.add_series(LIMIT).unwrap();
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let log = Log::new(Level::Info, LogFormat::Text, file.reopen().unwrap().into());
+            let mut collector = Collector::start(&scoreboard, None, &log, now);
+            collector.set_predecessors(before);
+            let area = scoreboard.area(Scoreboard::worker_area(SlotId(0), Side::A)).unwrap();
+            for name in ["same".to_owned(), format!("new_{version}"), format!("more_{version}")] {
+                let row = area.append(&counter(name).encode().unwrap(), RowUse::Series, false);
+                row.unwrap().number.add(1.0);
+            }
+            before = collector.for_successor(&scoreboard, now);
+            let passed = before.series().series().map(|(_, series)| {
+                (series.description.family.clone(), series.sum() == SeriesTotal::Sum(1.0))
+            });
+            let passed: BTreeMap<_, _> = passed.collect();
+            assert_eq!(passed.len(), if version == 0 { 3 } else { LIMIT as usize });
+            assert_eq!(passed["same"], version == 0, "it is added up");
+            assert!(passed[&format!("new_{version}")] && passed[&format!("more_{version}")]);
+            let log = std::fs::read_to_string(file.path()).unwrap();
+            assert_eq!(log.contains("upgrade.series_left_out series=2 limit=5"), version > 1);
+        }
+    }
+
+    /// A counter with a tag: metrics without tags have room beyond the limit.
+    fn counter(family: String) -> Description {
+        Description {
+            kind: Kind::Counter,
+            aggregation: Aggregation::Sum,
+            naming: Naming::Prefixed,
+            family,
+            sample: String::new(),
+            tags: vec![("channel".into(), "web".into())],
+        }
     }
 
     #[test]

@@ -85,6 +85,13 @@ impl CarriedTotals {
         self.series.add(&other.series, |slot| slot);
     }
 
+    /// Leaves out the series of the application that have no room beside those of this server, and returns their number.
+    /// Only earlier servers have counted them. Without this limit, upgrades that change the definitions of metrics would
+    /// collect the series of all versions.
+    pub fn limit_series(&mut self, totals: &Totals) -> usize {
+        self.series.make_room_for(totals.series())
+    }
+
     /// Subtracts the totals of another server, except for the sums of distributions.
     pub fn subtract(&mut self, other: &Self) {
         self.supervisor.subtract(&other.supervisor);

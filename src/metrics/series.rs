@@ -18,7 +18,7 @@ mod encoding;
 mod room;
 mod seen;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use arctos_worker::shared::identity::SlotId;
 pub use arctos_worker::shared::series::DEFAULT_LIMIT;
@@ -241,6 +241,23 @@ impl SeriesTotals {
         if let Some(sum) = id.and_then(|id| self.total_mut(id, place)) {
             sum.add(total);
         }
+    }
+
+    /// Drops the series that have no room beside those of `other`, the oldest first, and returns their number.
+    pub fn make_room_for(&mut self, other: &Self) -> usize {
+        let is_shared = |series: &Series| other.ids.contains_key(&series.description);
+        let (mut room, mut dropped) = (other.room.clone(), HashSet::new());
+        for series in self.series.iter().rev().filter(|series| !is_shared(series)) {
+            if !room.take(&series.description) {
+                dropped.insert(series.description.whole());
+            }
+        }
+        self.series.retain(|it| is_shared(it) || !dropped.contains(&it.description.whole()));
+        let ids = (0..).map(SeriesId).zip(&self.series);
+        self.ids = ids.map(|(id, series)| (series.description.clone(), id)).collect();
+        let families: HashSet<_> = self.series.iter().map(|it| &it.description.family).collect();
+        self.help.retain(|family, _| families.contains(family));
+        dropped.len()
     }
 
     /// Subtracts the totals of another server, except for the sums of distributions.

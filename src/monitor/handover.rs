@@ -182,7 +182,8 @@ impl Monitor<'_> {
         if self.supervisor.service_state() == ServiceState::Stopping {
             return; // Both servers stop: the successor is terminated when the stop is carried out.
         }
-        let totals = self.sources.metrics.collector.carried(&self.server.scoreboard, now);
+        let collector = &mut self.sources.metrics.collector;
+        let totals = collector.for_successor(&self.server.scoreboard, now);
         let Some(line) = &self.sources.upgrade.line else { return };
         let number = Value::Number(i64::from(pid.0));
         if let Err(error) = reexec::send_totals(line, YOURS, &totals) {
@@ -275,7 +276,7 @@ impl Monitor<'_> {
             let _ = reexec::send_totals(&before.line, COUNTED, &totals);
         }
         if let Some(line) = &source.line {
-            let totals = collector.carried(scoreboard, now);
+            let totals = collector.for_successor(scoreboard, now);
             // On an error, the successor is gone, which is noticed elsewhere; or it has not read for long, and the next
             // totals include these.
             let _ = reexec::send_totals(line, COUNTED, &totals);

@@ -227,6 +227,26 @@ fn metrics_without_tags_have_room_beyond_the_limit() {
 }
 
 #[test]
+fn the_oldest_series_of_earlier_servers_make_room_for_newer_ones() {
+    let mut server = Server::new(3);
+    for channel in ["a", "b"] {
+        server.counter(0, channel).number.add(1.0);
+    }
+    server.read();
+    let mut before = SeriesTotals::default();
+    for channel in ["b", "oldest", "older", OTHER] {
+        let of = description(Kind::Counter, Aggregation::Sum, channel);
+        before.add_total(&of, None, &SeriesTotal::Sum(1.0));
+    }
+    assert_eq!(before.make_room_for(&server.totals), 1);
+    let left: Vec<_> = before.series().map(|(_, it)| it.description.tags[0].1.as_str()).collect();
+    assert_eq!(left, ["b", "older", OTHER]);
+    assert_eq!(before.make_room_for(&server.totals), 0);
+    server.totals.add(&before, |place| place);
+    assert_eq!(server.sums()["b"], [(None, 1.0), (Some(SlotId(0)), 1.0)]);
+}
+
+#[test]
 fn garbage_changes_no_total() {
     let mut server = Server::new(10);
     let row = server.counter(0, "web");

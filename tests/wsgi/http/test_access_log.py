@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -197,6 +198,28 @@ def test_a_variable_may_change_the_environ_when_it_is_turned_into_text(serve, co
     assert connect(server).get("/?late=yes").response().status == 200
     server.stop()
     assert path.read_text() == "late\n"
+
+
+def test_a_request_has_a_line_even_if_its_worker_dies_in_close(serve, connect, gate, inbox, tmp_path):
+    path = tmp_path / "access.log"
+    server = serve("plain:app", "--access-logfile", path, "--access-logformat", "combined")
+    assert connect(server).get(f"/closes-late?gate={gate.path}&notify={inbox.path}").response().status == 200
+    pid = int(inbox.receive())
+    os.kill(pid, signal.SIGKILL)
+    died = server.wait_for("worker.died", pid=pid)
+    assert path.read_text().count("/closes-late") == path.read_text().count('HTTP/1.1" 200 ') == 1
+    assert died.pairs["answered"] == "no"
+
+
+def test_a_line_with_the_time_of_the_application_waits_for_close(serve, connect, gate, inbox, tmp_path):
+    path = tmp_path / "access.log"
+    server = serve("plain:app", "--access-logfile", path, "--access-logformat", "json:path,application_ms")
+    assert connect(server).get(f"/closes-late?gate={gate.path}&notify={inbox.path}").response().status == 200
+    inbox.receive()
+    assert path.read_text() == ""
+    gate.open()
+    server.stop()
+    assert json.loads(path.read_text())["path"] == "/closes-late"
 
 
 def test_a_wrong_format_is_named_with_its_place():

@@ -151,6 +151,11 @@ impl AccessLog {
         self.format.has(Field::RequestId)
     }
 
+    /// Whether lines have the time of all calls of the application, also of the last one, which closes its iterable.
+    pub fn names_application_time(&self) -> bool {
+        self.format.has(Field::ApplicationMs)
+    }
+
     /// Writes to `fd` from now on: the reopened log. Collected lines go to the old file as far as that takes them,
     /// and to the new one otherwise.
     pub fn replace(&mut self, fd: OwnedFd) {

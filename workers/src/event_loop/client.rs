@@ -24,7 +24,7 @@ use std::{io, mem};
 use super::claimed_place::{ClaimedPlace, Progress};
 use super::client_timer::{Armed, ClientTimer};
 use super::file_transfer::FileTransfer;
-use super::record::{Phases, Record, Timing};
+use super::record::{Record, Timing};
 use super::stalls::Stalls;
 use super::transport::{Stage, Transport};
 use crate::application::AppBody;
@@ -333,11 +333,6 @@ impl<B: AppBody> Client<B> {
             | Activity::Streaming { timing, .. }
             | Activity::SendingFile { timing, .. } => Some(timing),
         }
-    }
-
-    /// The phases of the request that is being answered, whose response ends now.
-    pub fn phases(&mut self, ended: Instant) -> Option<Phases> {
-        self.timing().map(|timing| timing.phases(ended))
     }
 
     /// The request that is being answered, if it is recorded.

@@ -1,4 +1,4 @@
-//! A request that is finished, as one value: everybody who counts requests or writes about them gets it.
+//! A request that is finished, as one value: everybody who writes about requests gets it.
 
 use crate::connection::{ClientName, RefusalReason};
 use crate::event_loop::record::{Phases, Record};
@@ -53,6 +53,14 @@ impl<'a> FinishedRequest<'a> {
             },
             refused: None,
         }
+    }
+
+    /// The same with the route that the application has named.
+    pub fn on_route<'b>(self, route: Option<&'b [u8]>) -> FinishedRequest<'b>
+    where
+        'a: 'b,
+    {
+        FinishedRequest { labels: RequestLabels { route, ..self.labels }, ..self }
     }
 
     /// A request that was refused without the application.

@@ -1,4 +1,4 @@
-//! How a request begins and ends: what is kept of it, and who is told about it once the application's side is closed.
+//! How a request begins and ends: what is kept of it, and who is told about it.
 
 use std::num::NonZeroU128;
 use std::time::{Duration, SystemTime};
@@ -10,9 +10,10 @@ use crate::event_loop::access_log::AccessLog;
 use crate::event_loop::client::Client;
 use crate::event_loop::finished_request::FinishedRequest;
 use crate::event_loop::record::{Phases, Record, Timing};
+use crate::event_loop::routes::RouteId;
 use crate::http::Status;
 use crate::shared::fd;
-use crate::shared::scoreboard::{Exemplar, StatusClass, WorkerEntry};
+use crate::shared::scoreboard::{Exemplar, StatusClass};
 
 /// The application is about to be called for a request, or a file to be sent. Returns the identifier that the response
 /// is to have.
@@ -98,22 +99,30 @@ pub(super) fn end_reply<B: AppBody>(context: &mut WorkerContext, client: &mut Cl
 }
 
 /// Closes the application's side of a reply, even if it was aborted, and hands the finished request over. The
-/// iterable's `close()` counts as a call of the application, and as a part of the request.
+/// iterable's `close()` counts as a call of the application.
+///
+/// The worker may hang or die in `close()`. Everything about the response that takes no time of it is done before: the
+/// request is counted, and has its line in the access log.
 fn close<B: AppBody>(
     context: &mut WorkerContext,
     client: &mut Client<B>,
     reply: Option<(Status, u64)>,
 ) {
-    let Some(mut phases) = client.phases(context.clock.now()) else {
+    let Some(timing) = client.timing().copied() else {
         return context.leave_if_forked(); // It was refused, so the application has no part in it.
     };
-    let (route, trace) =
-        client.timing().map_or((None, None), |timing| (timing.route, timing.trace));
+    let (mut phases, route) = (timing.phases(context.clock.now()), timing.route);
+    count(context, reply.map(|(status, _)| status), &phases, &timing);
     let owes_close = client.owes_close();
-    if owes_close
-        && let Some(timing) = client.timing().copied()
-        && let Some(record) = client.record()
-    {
+    let is_logged_last =
+        owes_close && context.access.as_ref().is_some_and(AccessLog::names_application_time);
+    if context.access.is_some() && !is_logged_last {
+        let address = client.conn().client();
+        let finished = FinishedRequest::answered(address, client.record(), reply, phases);
+        log(context, &finished, route);
+    }
+    if owes_close && let Some(record) = client.record() {
+        context.flush_access_log();
         resume(context, record, &timing);
     }
     let began = context.clock.monotonic();
@@ -123,21 +132,17 @@ fn close<B: AppBody>(
         end_call(context, None);
         phases.application += context.clock.monotonic().saturating_sub(began);
     }
-    let address = client.conn().client();
-    let mut finished = FinishedRequest::answered(address, record.as_deref(), reply, phases);
-    match route {
-        None => hand_over(context, &finished),
-        Some(route) => {
-            // The routes name the request while the rest of the context is changed.
-            let mut routes = std::mem::take(&mut context.routes);
-            finished.labels.route = Some(routes.name(route));
-            hand_over(context, &finished);
-            routes.record(route, class_of(finished.status), phases.duration);
-            context.routes = routes;
+    context.entry.requests.application.record(phases.application);
+    let is_slow = slow::is_slow(context, &phases);
+    if is_slow || is_logged_last {
+        let address = client.conn().client();
+        let finished = FinishedRequest::answered(address, record.as_deref(), reply, phases);
+        if is_slow {
+            slow::note(context, &finished, route);
         }
-    }
-    if let Some(trace) = trace {
-        note_exemplar(context, trace, class_of(reply.map(|(status, _)| status)), phases.duration);
+        if is_logged_last {
+            log(context, &finished, route);
+        }
     }
     context.spare_record = record.filter(|record| record.capacity() <= SPARE_BYTES);
 }
@@ -161,14 +166,36 @@ pub(super) fn end_call(context: &mut WorkerContext, timing: Option<&mut Timing>)
     }
 }
 
-/// Hands a request that is finished, or was refused, to everybody who counts requests or writes about them.
-pub(super) fn hand_over(context: &mut WorkerContext, finished: &FinishedRequest<'_>) {
-    if finished.refused.is_none() {
-        count(context.entry, finished);
-        slow::note(context, finished);
-    }
+/// Writes the line of a request that is finished, or was refused, to the access log.
+pub(super) fn log(
+    context: &mut WorkerContext,
+    finished: &FinishedRequest<'_>,
+    route: Option<RouteId>,
+) {
     if let Some(access) = &mut context.access {
-        access.record(finished, context.clock.wall());
+        let route = route.map(|route| context.routes.name(route));
+        access.record(&finished.on_route(route), context.clock.wall());
+    }
+}
+
+/// Counts a response that has ended.
+fn count(
+    context: &mut WorkerContext,
+    status: Option<Status>,
+    phases: &Phases,
+    &Timing { route, trace, .. }: &Timing,
+) {
+    let class = StatusClass::of(status.map(|status| status.0));
+    let entry = context.entry;
+    entry.counters.inc(class.counter());
+    entry.requests.duration(class).record(phases.duration);
+    entry.requests.queue.record(phases.queue);
+    entry.requests.send.record(phases.send);
+    if let Some(route) = route {
+        context.routes.record(route, class, phases.duration);
+    }
+    if let Some(trace) = trace {
+        note_exemplar(context, trace, class, phases.duration);
     }
 }
 
@@ -182,18 +209,4 @@ fn note_exemplar(
 ) {
     let time = context.clock.wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     context.entry.exemplars.record(class, Exemplar { trace, duration, time });
-}
-
-fn class_of(status: Option<Status>) -> StatusClass {
-    StatusClass::of(status.map(|status| status.0))
-}
-
-fn count(entry: &WorkerEntry, finished: &FinishedRequest<'_>) {
-    let class = class_of(finished.status);
-    let Phases { duration, queue, application, send } = finished.phases;
-    entry.counters.inc(class.counter());
-    entry.requests.duration(class).record(duration);
-    entry.requests.queue.record(queue);
-    entry.requests.application.record(application);
-    entry.requests.send.record(send);
 }

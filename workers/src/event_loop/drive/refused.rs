@@ -14,7 +14,7 @@ use crate::shared::log::{Level, Value};
 /// Writes a line to the access log, and one to the log unless there were too many.
 pub(super) fn note(context: &mut WorkerContext, client: ClientName<'_>, refused: &Refused) {
     let finished = FinishedRequest::refused(client, &refused.request, refused.reason);
-    finish::hand_over(context, &finished);
+    finish::log(context, &finished, None);
     let line = finished.line;
     match refused.reason {
         // An error line has said more than this line would.

@@ -5,20 +5,24 @@ use std::time::Duration;
 use super::WorkerContext;
 use crate::event_loop::finished_request::FinishedRequest;
 use crate::event_loop::record::Phases;
+use crate::event_loop::routes::RouteId;
 use crate::shared::log::{Level, Value};
 
-/// Logs a request that took too long, unless there were too many.
+/// Whether a request took too long.
 #[inline]
-pub(super) fn note(context: &mut WorkerContext, finished: &FinishedRequest<'_>) {
-    if context.settings.timeouts.slow.is_some_and(|limit| finished.phases.total() > limit)
-        && let Some(suppressed) = context.limited.slow.pass(context.clock.now())
-    {
-        log(context, finished, suppressed);
-    }
+pub(super) fn is_slow(context: &WorkerContext, phases: &Phases) -> bool {
+    context.settings.timeouts.slow.is_some_and(|limit| phases.total() > limit)
 }
 
+/// Logs a request that took too long, unless there were too many.
 #[cold]
-fn log(context: &WorkerContext, finished: &FinishedRequest<'_>, suppressed: u64) {
+pub(super) fn note(
+    context: &mut WorkerContext,
+    finished: &FinishedRequest<'_>,
+    route: Option<RouteId>,
+) {
+    let Some(suppressed) = context.limited.slow.pass(context.clock.now()) else { return };
+    let finished = finished.on_route(route.map(|route| context.routes.name(route)));
     let Phases { queue, application, send, .. } = finished.phases;
     let mut pairs = Vec::with_capacity(12);
     let labels = finished.labels;

@@ -26,6 +26,8 @@ struct Showed {
     line: Option<String>,
     /// How long the request had been running when this call began.
     age: Option<Duration>,
+    /// How many requests were counted.
+    counted: u64,
 }
 
 impl Seen {
@@ -35,6 +37,7 @@ impl Seen {
             is_request: entry.request_start().is_some(),
             line: entry.request_line(),
             age: entry.call_start().zip(entry.request_start()).map(|(call, start)| call - start),
+            counted: entry.requests.send.count(),
         };
         self.0.borrow_mut().push((what, showed));
     }
@@ -173,6 +176,8 @@ fn the_time_of_each_call_is_the_applications() {
             assert!(showed.is_call && showed.is_request, "{showed:?}");
             assert_eq!(showed.line.as_deref(), Some("GET /download"));
         }
+        let counted = calls.map(|all| all.iter().map(|it| it.counted).collect::<Vec<_>>());
+        assert_eq!(counted, [vec![0], vec![0, 0], vec![1]], "close() may never return");
         assert_eq!((around.entry.call_start(), around.entry.request_start()), (None, None));
     });
 }
@@ -199,6 +204,7 @@ fn closing_an_iterable_is_a_call_that_is_as_old_as_its_request() {
             is_request: true,
             line: Some("GET /download".to_owned()),
             age: Some(MINUTE),
+            counted: 1,
         };
         assert_eq!(closed, [expected]);
         assert_eq!(around.entry.call_start(), None);

@@ -68,6 +68,35 @@ def test_a_failed_request_and_the_access_log_name_the_trace(told, tmp_path):
     assert [json.loads(line).get("trace_id") for line in log.read_text().splitlines()] == [TRACE, None, None]
 
 
+def test_a_complete_request_that_is_refused_has_an_identifier_and_a_trace(serve, tmp_path):
+    log = tmp_path / "access.log"
+    options = ("--access-logfile", log, "--access-logformat", "json:status,request_id,trace_id", "--log-level", "info")
+    server = serve("poison:app", "--quarantine", "1/1h", *ECHO, *TRUSTED, *options)
+    with Wire(("127.0.0.1", server.port)) as wire:
+        wire.get("/kill")
+        server.wait_for("request.quarantined")
+        server.wait_for("worker.ready", 2)
+    answers = [ask(server, "/kill", PARENT, *fields) for fields in ((), ("X-Request-Id: order-66",), ())]
+    others = [ask(server, "/"), ask(server, "/")]
+    ids = [answer.field("X-Trace-Me") for answer in answers + others]
+    assert ids[1] == "order-66" and len(set(ids)) == 5 and [answer.status for answer in answers] == [503] * 3
+    server.wait_for("request.refused", request_id=ids[0], trace_id=TRACE)
+    server.stop()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert lines[:3] == [{"status": 503, "request_id": id, "trace_id": TRACE} for id in ids[:3]]
+    assert [line["request_id"] for line in lines[3:]] == ids[3:]
+
+
+def test_a_request_that_is_refused_after_its_head_has_its_trace(serve, tmp_path):
+    log = tmp_path / "access.log"
+    options = ("--access-logfile", log, "--access-logformat", "json:status,request_id,trace_id", "--limit-request-body", "1")
+    server = serve("plain:app", *ECHO, *options)
+    answer = ask(server, "/", PARENT, "Content-Length: 2")
+    assert (answer.status, answer.field("X-Trace-Me")) == (413, None)
+    server.stop()
+    assert json.loads(log.read_text()) == {"status": 413, "trace_id": TRACE}
+
+
 @pytest.mark.parametrize("name", ["two words", "", "Content-Length", "connection", "Date", "a:b"])
 def test_a_header_that_cannot_be_sent_is_refused(name):
     code, _, error = run("--request-id-header", name, "plain:app")

@@ -475,7 +475,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
     /// Answers 408. This counts like a peer that left: what it did not send is lost in the same way.
     fn time_out(&mut self, reason: RefusalReason, request: PartialHead, rules: &Rules<'_>) {
         let status = reason.status();
-        self.refused = Some(Box::new(Refused { reason, request }));
+        self.refused = Some(Box::new(Refused { reason, request, request_id: None }));
         for counter in CloseReason::PeerLeft.counters() {
             rules.counters.inc(*counter);
         }

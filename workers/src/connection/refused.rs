@@ -83,4 +83,6 @@ pub struct Refused {
     pub reason: RefusalReason,
     /// What was read of it.
     pub request: PartialHead,
+    /// Its identifier, if it was complete and somebody asks for it.
+    pub request_id: Option<Box<[u8]>>,
 }

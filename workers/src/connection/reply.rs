@@ -90,27 +90,23 @@ impl<C: AsRef<[u8]>> Connection<C> {
         let left_bytes = discarded_bytes(framing, &rules.settings.limits);
         let response = Refusal::closing(reason.status(), false);
         self.answer_without_application(response, Ending::Linger { left_bytes }, rules);
-        self.refused = Some(Box::new(Refused { reason, request }));
+        self.refused = Some(Box::new(Refused { reason, request, request_id: None }));
     }
 
     /// Refuses a complete request. The connection is kept: a client that had to open a new one would wait at the end of
     /// the same queue, and the worker would have to accept it.
-    pub fn refuse_complete(
-        &mut self,
-        reason: RefusalReason,
-        request: PartialHead,
-        rules: &Rules<'_>,
-    ) {
+    pub fn refuse_complete(&mut self, refused: Refused, rules: &Rules<'_>) {
         let State::Ready(facts) = self.state else { return };
         rules.counters.inc(Counter::ReqErrorParse);
         rules.counters.inc(Counter::ReqDone);
         let Facts { is_head, version, .. } = facts;
         let persistence = self.persistence(facts, rules);
-        let retry_after_s = reason.retry_after_s();
+        let Refused { reason, .. } = refused;
+        let (request_id, retry_after_s) = (rules.request_id, reason.retry_after_s());
         let closing = Refusal::closing(reason.status(), is_head);
-        let response = Refusal { version, persistence, retry_after_s, ..closing };
+        let response = Refusal { version, persistence, request_id, retry_after_s, ..closing };
         self.answer_without_application(response, ending(persistence, facts), rules);
-        self.refused = Some(Box::new(Refused { reason, request }));
+        self.refused = Some(Box::new(refused));
     }
 
     /// The application failed. Before the head was sent, the response is a 500; afterwards it ends abruptly, never

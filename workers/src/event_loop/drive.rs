@@ -322,11 +322,7 @@ fn answer<A: Application>(
     body: RequestBody<'_>,
 ) {
     let queue_wait = queue::wait_of(context, client);
-    if let Some(reason) = admission::refusal(context, queue_wait, head, head_bytes) {
-        let rules = context.reply_rules(client.conn().info());
-        return client.conn_mut().refuse_complete(reason, head.to_partial(head_bytes), &rules);
-    }
-    context.sequence += 1;
+    context.requests.complete += 1;
     let before = context.clock.monotonic();
     let info = client.conn().info().clone();
     let forwarded = client.conn().forwarded().cloned();
@@ -336,9 +332,13 @@ fn answer<A: Application>(
         body,
         conn: &info,
         forwarded: forwarded.as_deref(),
-        sequence: context.sequence,
+        sequence: context.requests.complete,
         queue_wait,
     };
+    if let Some(reason) = admission::refusal(context, queue_wait, head, head_bytes) {
+        return refused::refuse_complete(app, context, client, &request, reason);
+    }
+    context.requests.begun += 1;
     let id = finish::begin(app, context, client, &request);
     let mut files = context.files.take();
     if let Some(server) = &mut files {

@@ -1,6 +1,6 @@
 //! A request that is finished, as one value: everybody who writes about requests gets it.
 
-use crate::connection::{ClientName, RefusalReason};
+use crate::connection::{ClientName, RefusalReason, Refused};
 use crate::event_loop::record::{Phases, Record};
 use crate::http::{PartialHead, Status, Version};
 
@@ -64,7 +64,8 @@ impl<'a> FinishedRequest<'a> {
     }
 
     /// A request that was refused without the application.
-    pub fn refused(client: ClientName<'a>, part: &'a PartialHead, reason: RefusalReason) -> Self {
+    pub fn refused(client: ClientName<'a>, refused: &'a Refused) -> Self {
+        let Refused { reason, request: part, request_id } = refused;
         Self {
             client,
             line: LoggedRequestLine::of(part),
@@ -74,8 +75,12 @@ impl<'a> FinishedRequest<'a> {
             status: Some(reason.status()),
             body_bytes: 0,
             phases: Phases::default(),
-            labels: RequestLabels::default(),
-            refused: Some(reason),
+            labels: RequestLabels {
+                request_id: request_id.as_deref(),
+                trace_id: part.trace.as_ref().map(|trace| trace.as_slice()),
+                route: None,
+            },
+            refused: Some(*reason),
         }
     }
 }

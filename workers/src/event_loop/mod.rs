@@ -235,7 +235,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
     /// Turns once, and returns whether that was the last turn.
     fn turn(&mut self) -> io::Result<bool> {
         let count = self.wait()?;
-        let began = self.context.sequence;
+        let begun = self.context.requests.begun;
         self.context.wake(self.schedule.has_slept);
         self.clients.stalls.look(self.context.clock.now());
         self.take_batch(count);
@@ -262,7 +262,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
         if let Some(sharing) = &mut self.clients.sharing {
             let clock = &self.context.clock;
             let busy = clock.monotonic().saturating_sub(self.context.woke);
-            let requests = self.context.sequence - began;
+            let requests = self.context.requests.begun - begun;
             let requests = u32::try_from(requests).unwrap_or(u32::MAX);
             sharing.measure(busy, requests, self.clients.table.len(), clock);
         }

@@ -14,6 +14,7 @@ use crate::http::partial_head::PartialHead;
 use crate::http::request_line::{METHOD_BYTES, RequestLine, VERSION_BYTES};
 use crate::http::scan::{self, CheckedHead};
 use crate::http::span::Span;
+use crate::http::trace_parent;
 use crate::http::version::Version;
 use crate::settings::{HeaderMap, Limits};
 
@@ -178,6 +179,7 @@ impl Head {
             version: Some(self.version),
             referer: self.find(head_bytes, "referer").map(Into::into),
             user_agent: self.find(head_bytes, "user-agent").map(Into::into),
+            trace: trace_parent::trace_of(self.find_all(head_bytes, "traceparent")).copied(),
         }
     }
 

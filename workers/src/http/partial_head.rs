@@ -1,5 +1,6 @@
 //! What was read of a refused request, for the log: a copy, because the request itself is discarded.
 
+use crate::http::TraceId;
 use crate::http::byte_class;
 use crate::http::version::Version;
 
@@ -16,6 +17,8 @@ pub struct PartialHead {
     pub referer: Option<Box<[u8]>>,
     /// The value of `User-Agent`.
     pub user_agent: Option<Box<[u8]>>,
+    /// The trace that `traceparent` names, if the whole head was read.
+    pub trace: Option<TraceId>,
 }
 
 impl PartialHead {

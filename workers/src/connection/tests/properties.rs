@@ -279,7 +279,7 @@ impl Peer {
             Answer::Raises => self.conn.fail(rules),
             Answer::IsNotCalled => {
                 let (reason, request) = (RefusalReason::QueuedTooLong, PartialHead::default());
-                self.conn.refuse_complete(reason, request, rules);
+                self.conn.refuse_complete(Refused { reason, request, request_id: None }, rules);
             }
         }
     }

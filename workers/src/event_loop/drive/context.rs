@@ -37,8 +37,7 @@ pub struct WorkerContext {
     pub kept: Kept,
     /// Whether requests are begun; not after a quick stop was requested.
     pub begins_requests: bool,
-    /// The number of requests that the application was called for.
-    pub sequence: u64,
+    pub requests: RequestCounts,
     /// When the loop woke up: every event of this turn has waited since then.
     pub woke: Duration,
     /// How long the loop had not looked for events before it woke up, because it was busy: an event of this turn may
@@ -54,6 +53,15 @@ pub struct WorkerContext {
     pub(super) spare: Option<Vec<u8>>,
     /// The record of a former request, for the next one that is recorded.
     pub(super) spare_record: Option<Box<Record>>,
+}
+
+/// How many requests there were in this worker.
+#[derive(Default)]
+pub struct RequestCounts {
+    /// Complete ones, of which the last one has this number.
+    pub complete: u64,
+    /// Those that were not refused, so that the application was called or a file sent.
+    pub begun: u64,
 }
 
 /// Which connections may be kept alive after a reply.
@@ -97,7 +105,7 @@ impl WorkerContext {
             access,
             kept: Kept::All,
             begins_requests: true,
-            sequence: 0,
+            requests: RequestCounts::default(),
             woke,
             unwatched: Duration::ZERO,
             files: None,

@@ -42,14 +42,20 @@ fn record_of<A: Application>(
     }
     let mut record = context.spare_record.take().unwrap_or_default();
     record.replace(request.head_bytes, request.head);
-    let settings = &context.settings;
-    let is_named = settings.timeouts.slow.is_some()
-        || settings.request_id_header.is_some()
-        || context.access.as_ref().is_some_and(AccessLog::names_requests);
-    if is_named && let Some(id) = app.request_id(request) {
+    if names_requests(context)
+        && let Some(id) = app.request_id(request)
+    {
         record.identify(id);
     }
     Some(record)
+}
+
+/// Whether somebody wants the identifiers of requests.
+pub(super) fn names_requests(context: &WorkerContext) -> bool {
+    let settings = &context.settings;
+    settings.timeouts.slow.is_some()
+        || settings.request_id_header.is_some()
+        || context.access.as_ref().is_some_and(AccessLog::names_requests)
 }
 
 /// Notes the route that the application has named, and the trace that the request belongs to.

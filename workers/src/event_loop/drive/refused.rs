@@ -1,19 +1,20 @@
-//! Logs refused requests. The connection counts and answers them.
+//! Refuses requests, and logs those that are refused. The connection counts and answers them.
 
 use std::io;
 
 use nix::libc;
 
+use super::request_id::{self, RequestId};
 use super::{WorkerContext, finish};
-use crate::application::AppBody;
+use crate::application::{AppBody, Application, Request};
 use crate::connection::{ClientName, RefusalReason, Refused};
 use crate::event_loop::client::Client;
-use crate::event_loop::finished_request::{FinishedRequest, LoggedRequestLine};
+use crate::event_loop::finished_request::{FinishedRequest, LoggedRequestLine, RequestLabels};
 use crate::shared::log::{Level, Value};
 
 /// Writes a line to the access log, and one to the log unless there were too many.
 pub(super) fn note(context: &mut WorkerContext, client: ClientName<'_>, refused: &Refused) {
-    let finished = FinishedRequest::refused(client, &refused.request, refused.reason);
+    let finished = FinishedRequest::refused(client, refused);
     finish::log(context, &finished, None);
     let line = finished.line;
     match refused.reason {
@@ -48,8 +49,28 @@ pub(super) fn note(context: &mut WorkerContext, client: ClientName<'_>, refused:
         pairs.push(("method", Value::Bytes(method)));
         pairs.extend(path.map(|path| ("path", Value::Bytes(path))));
     }
+    let RequestLabels { request_id, trace_id, .. } = finished.labels;
+    pairs.extend(request_id.map(|id| ("request_id", Value::Bytes(id))));
+    pairs.extend(trace_id.map(|id| ("trace_id", Value::Bytes(id))));
     pairs.extend(not_logged(suppressed));
     context.log.line(Level::Info, "request.refused", &pairs);
+}
+
+/// Refuses a complete request. Its response has its identifier, as any other.
+pub(super) fn refuse_complete<A: Application>(
+    app: &mut A,
+    context: &WorkerContext,
+    client: &mut Client<A::Body>,
+    request: &Request<'_>,
+    reason: RefusalReason,
+) {
+    let names_requests = finish::names_requests(context);
+    let request_id = names_requests.then(|| app.request_id(request).map(Into::into)).flatten();
+    let part = request.head.to_partial(request.head_bytes);
+    let refused = Refused { reason, request: part, request_id };
+    let id = refused.request_id.as_deref().and_then(RequestId::new);
+    let rules = request_id::rules(context, request.conn, &id);
+    client.conn_mut().refuse_complete(refused, &rules);
 }
 
 /// How many lines were suppressed before this one, if there were any.

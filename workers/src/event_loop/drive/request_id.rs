@@ -16,7 +16,7 @@ impl RequestId {
     /// Identifiers of clients that are longer are not kept.
     const MAX_BYTES: usize = 128;
 
-    fn new(id: &[u8]) -> Option<Self> {
+    pub(super) fn new(id: &[u8]) -> Option<Self> {
         let mut bytes = [0; Self::MAX_BYTES];
         bytes.get_mut(..id.len())?.copy_from_slice(id);
         Some(Self { bytes, len: id.len() })

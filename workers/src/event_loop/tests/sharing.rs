@@ -272,7 +272,7 @@ fn a_client_that_left_while_its_request_waited_is_abandoned() {
     drop(client);
     assert!(!event_loop.turn().unwrap());
     assert_eq!(others.around.entry.counters.get(Counter::RespDone), 0);
-    assert_eq!(event_loop.context.sequence, 0, "the application was not called");
+    assert_eq!(event_loop.context.requests.begun, 0, "the application was not called");
     let place = &others.table.record(key.index).unwrap().place;
     assert_eq!(place.read(), (key.generation + 1, Life::Free));
 }

@@ -3,7 +3,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use proptest::prelude::*;
 
 use super::*;
-use crate::connection::{ClientName, RefusalReason};
+use crate::connection::{ClientName, RefusalReason, Refused};
 use crate::event_loop::finished_request::RequestLabels;
 use crate::event_loop::record::{Phases, Record};
 use crate::http::{BodyError, Head, PartialHead, ResponseHead, Status};
@@ -192,7 +192,8 @@ fn a_refused_request_has_what_was_read_of_it() {
     let reason = RefusalReason::from(BodyError::BadExtension);
     let mut part = PartialHead { method: Some(b"GET"[..].into()), ..PartialHead::default() };
     let line = |part: &PartialHead| {
-        finish(&format, &FinishedRequest::refused(ClientName::of(&peer), part, reason))
+        let refused = Refused { reason, request: part.clone(), request_id: None };
+        finish(&format, &FinishedRequest::refused(ClientName::of(&peer), &refused))
     };
     let ends = "|400|-|-|0|-|-|a chunk extension is malformed\n";
     assert_eq!(line(&part), format!("- GET|GET|-|-|-{ends}"));

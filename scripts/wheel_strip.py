@@ -8,6 +8,7 @@ usage: scripts/wheel_strip.py WHEEL
 
 import base64
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -36,18 +37,23 @@ def main():
 
 
 def objcopy():
-    """Returns a program that knows all processors: that of the Rust toolchain, which has always the same version as it,
-    else LLVM's."""
+    """Returns a program that knows all processors, and the variables of environ that it needs: that of the Rust
+    toolchain, which has always the same version as it, else LLVM's."""
     sysroot = subprocess.run(["rustc", "--print", "sysroot"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     found = sorted(Path(sysroot).glob("lib/rustlib/*/bin/rust-objcopy"))
-    return str(found[0]) if found else "llvm-objcopy"
+    if not found:
+        return "llvm-objcopy", os.environ
+    # It looks for LLVM beside itself only, where rustup puts it with the component llvm-tools; rustc has it, too.
+    libraries = [f"{sysroot}/lib", *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
+    return str(found[0]), {**os.environ, "LD_LIBRARY_PATH": ":".join(libraries)}
 
 
 def stripped(library):
     with tempfile.TemporaryDirectory() as directory:
         before, after = Path(directory) / "before.so", Path(directory) / "after.so"
         before.write_bytes(library)
-        subprocess.run([objcopy(), "--strip-debug", before, after], check=True)
+        program, environment = objcopy()
+        subprocess.run([program, "--strip-debug", before, after], check=True, env=environment)
         return after.read_bytes()
 
 

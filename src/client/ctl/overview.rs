@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::units::{age, duration, printable, size};
+use super::units::{age, cell, duration, size};
 
 /// The gap between two columns.
 const GAP: &str = "  ";
@@ -206,15 +206,6 @@ pub(crate) fn one_line(value: &Value) -> String {
         Value::Number(number) => number.to_string(),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => NOTHING.to_owned(),
     }
-}
-
-/// Maximum length of a cell, because the server may be any program.
-const CELL_CHARS: usize = 400;
-
-/// A text on one line, cut and safe for a terminal.
-pub(crate) fn cell(text: &str) -> String {
-    let start: String = text.chars().take(CELL_CHARS).collect();
-    printable(&start.replace(['\n', '\t'], " "))
 }
 
 #[cfg(test)]

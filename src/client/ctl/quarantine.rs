@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::overview::{cell, cut, one_line};
-use super::units::duration;
+use super::overview::{cut, one_line};
+use super::units::{cell, duration};
 
 /// The gap between two columns.
 const GAP: &str = "  ";

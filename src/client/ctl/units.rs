@@ -50,6 +50,15 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
+/// Maximum length of a cell, because the server may be any program.
+const CELL_CHARS: usize = 400;
+
+/// A text on one line, cut and safe for a terminal.
+pub(crate) fn cell(text: &str) -> String {
+    let start: String = text.chars().take(CELL_CHARS).collect();
+    printable(&start.replace(['\n', '\t'], " "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::client::ctl::distribution::HistogramSample;
-use crate::client::ctl::overview::cell;
+use crate::client::ctl::units::cell;
 
 /// The status of requests whose routes are counted together.
 const UNKNOWN_STATUS: &str = "other";

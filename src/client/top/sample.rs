@@ -8,8 +8,9 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::routes::RouteCounts;
-use crate::client::ctl::overview::{self, ReloadSummary, cell, one_line};
+use crate::client::ctl::overview::{self, ReloadSummary, one_line};
 use crate::client::ctl::page::{self, MetricSample};
+use crate::client::ctl::units::cell;
 
 /// A sample. Values that the server did not report are `None`, or "-" for a text.
 #[derive(Clone, Debug, PartialEq)]

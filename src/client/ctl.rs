@@ -1,14 +1,14 @@
 //! `arctos ctl`: sends a verb to the admin socket of a running server, and shows the response to a person.
 //!
-//! It knows the server only over HTTP, so the server may have another version. It leaves out the parts of a response
-//! that it does not know; scrapers get everything.
+//! It knows the server only over HTTP, so the server may have another version. It leaves out the parts of a status that
+//! it does not know. Metrics that it does not know are the application's, or those of a later version.
 //!
 //! | file | owns |
 //! |---|---|
 //! | `client` | one request over TCP or a unix socket |
 //! | `page` | the parser of Prometheus' text format |
 //! | `distribution` | the percentiles of a histogram |
-//! | `table` | samples as a table |
+//! | `table` | samples as tables |
 //! | `overview` | the server and its workers as a table |
 //! | `quarantine` | the requests in quarantine as a table |
 //! | `profile` | a profile in the format that was asked for, and its file |
@@ -126,8 +126,9 @@ pub fn run(command: &CtlCommand) -> Result<String, CtlError> {
     let width = || terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.into());
     match verb {
         Verb::Metrics => {
-            let samples = page::read(&get()?).ok_or_else(unknown)?;
-            Ok(table::draw(&samples, width()))
+            let text = get()?;
+            let samples = page::read(&text).ok_or_else(unknown)?;
+            Ok(table::draw(&samples, &page::kinds(&text), width()))
         }
         Verb::Status => {
             let text = get()?;

@@ -5,6 +5,7 @@ use super::units::duration;
 use crate::metrics::Distribution;
 
 /// A histogram with cumulative buckets, in the order of their bounds.
+#[derive(Default)]
 pub(crate) struct HistogramSample {
     sum: f64,
     buckets: Vec<Bucket>,
@@ -25,22 +26,28 @@ impl HistogramSample {
         slot: Option<u16>,
     ) -> Self {
         let name = distribution.prometheus_name();
-        let (sum_name, bucket_name) = (format!("{name}_sum"), format!("{name}_bucket"));
-        let mut histogram = Self { sum: 0.0, buckets: Vec::new() };
+        let mut histogram = Self::default();
         for sample in samples.iter().filter(|sample| slot.is_none() || sample.slot() == slot) {
-            if sample.name == sum_name {
-                histogram.sum += sample.value;
-            } else if sample.name == bucket_name
-                && let Some(bound) = sample.label("le").and_then(|bound| bound.parse().ok())
-            {
-                match histogram.buckets.iter_mut().find(|bucket| bucket.bound == bound) {
-                    Some(bucket) => bucket.count += sample.value,
-                    None => histogram.buckets.push(Bucket { bound, count: sample.value }),
-                }
+            if let Some(part) = sample.name.strip_prefix(&name) {
+                histogram.add(part, sample);
             }
         }
-        histogram.buckets.sort_by(|one, other| one.bound.total_cmp(&other.bound));
         histogram
+    }
+
+    /// Adds a sample whose name has this end after that of the histogram.
+    pub(crate) fn add(&mut self, part: &str, sample: &MetricSample) {
+        if part == "_sum" {
+            self.sum += sample.value;
+        } else if part == "_bucket"
+            && let Some(bound) = sample.label("le").and_then(|bound| bound.parse().ok())
+        {
+            let at = self.buckets.partition_point(|bucket| bucket.bound < bound);
+            match self.buckets.get_mut(at).filter(|bucket| bucket.bound == bound) {
+                Some(bucket) => bucket.count += sample.value,
+                None => self.buckets.insert(at, Bucket { bound, count: sample.value }),
+            }
+        }
     }
 
     /// A histogram of durations whose buckets reach from half of their bound to the bound, and are not cumulative. Those
@@ -91,9 +98,14 @@ impl HistogramSample {
         if self.count() > 0.0 { duration(self.sum / self.count()) } else { String::new() }
     }
 
-    /// A percentile, computed like `histogram_quantile` of Prometheus, which assumes that values are spread evenly
-    /// within their bucket; empty without values.
+    /// A percentile of durations, computed like `histogram_quantile` of Prometheus, which assumes that values are spread
+    /// evenly within their bucket; empty without values.
     pub(crate) fn percentile(&self, part: f64) -> String {
+        self.percentile_as(part, duration)
+    }
+
+    /// A percentile, shown like this.
+    pub(crate) fn percentile_as(&self, part: f64, show: impl Fn(f64) -> String) -> String {
         let rank = part * self.count();
         if rank <= 0.0 {
             return String::new();
@@ -105,11 +117,11 @@ impl HistogramSample {
                     break;
                 }
                 let share = (rank - below.count) / (bucket.count - below.count);
-                return duration(below.bound + (bucket.bound - below.bound) * share);
+                return show(below.bound + (bucket.bound - below.bound) * share);
             }
             below = *bucket;
         }
-        format!(">{}", duration(below.bound))
+        format!(">{}", show(below.bound))
     }
 }
 

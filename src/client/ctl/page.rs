@@ -21,6 +21,12 @@ impl MetricSample {
     }
 }
 
+/// The kind of each metric, by its name: `counter`, `gauge`, `histogram` or `summary`.
+pub(crate) fn kinds(text: &str) -> BTreeMap<&str, &str> {
+    let described = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    described.filter_map(|description| description.split_once(' ')).collect()
+}
+
 /// Parses all samples; `None` if the text has another format.
 pub(crate) fn read(text: &str) -> Option<Vec<MetricSample>> {
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -84,6 +90,7 @@ mod tests {
         assert_eq!((samples[2].slot(), samples[2].value), (Some(7), f64::INFINITY));
         assert_eq!(samples[2].label("zone"), Some("x}, \"\\\n"));
         assert_eq!(samples[2].label("le"), Some("+Inf"));
+        assert_eq!(kinds(text), BTreeMap::from([("a", "counter")]));
     }
 
     #[test]

@@ -1,13 +1,17 @@
-//! Metrics as a table: one row per metric, its total, and one column per worker if they fit.
+//! Metrics as tables: one row per metric, its total, and one column per worker if they fit.
 //!
-//! Metrics have the names of the table in the guide. A distribution has five rows. Its percentiles come from buckets
-//! of one octave, within which values are assumed to be spread evenly, so they can be off by up to a factor of two.
+//! The server's metrics have the names of the table in the guide. A distribution has five rows. Its percentiles come from
+//! buckets of one octave, within which values are assumed to be spread evenly, so they can be off by up to a factor of
+//! two. The metrics of the [`application`] follow in tables of their own, because their names may be long.
 
-use std::collections::BTreeSet;
+mod application;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use arctos_worker::shared::scoreboard::Counter;
 
 use super::distribution::HistogramSample;
+use super::overview::cut;
 use super::page::MetricSample;
 use super::units::size;
 use crate::metrics::names::counter_prometheus_name;
@@ -15,44 +19,102 @@ use crate::metrics::{Distribution, Gauge};
 
 /// The gap between two columns.
 const GAP: &str = "  ";
+/// Names up to this width are never cut to make room for the columns of workers. All names of the server are shorter.
+const NAME_WIDTH: usize = 40;
+/// The narrowest column of names, however narrow the terminal is.
+const MIN_NAME_WIDTH: usize = 16;
 
-/// Draws all metrics. `width` is the width of the terminal, if the output is one.
-pub(super) fn draw(samples: &[MetricSample], width: Option<usize>) -> String {
-    let slots: BTreeSet<u16> = samples.iter().filter_map(MetricSample::slot).collect();
+/// Draws all metrics; `kinds` has the kind of each. `width` is the width of the terminal, if the output is one.
+pub(super) fn draw(
+    samples: &[MetricSample],
+    kinds: &BTreeMap<&str, &str>,
+    width: Option<usize>,
+) -> String {
+    // Every worker has this counter from its start on, while a label of the application may only look like a worker's.
+    let accepted = counter_prometheus_name(Counter::ConnAcceptSuccess);
+    let accepted = samples.iter().filter(|sample| sample.name == accepted);
+    let slots: BTreeSet<u16> = accepted.filter_map(MetricSample::slot).collect();
     let slots: Vec<u16> = slots.into_iter().collect();
-    let groups = [
-        ("counters", counters(samples, &slots)),
-        ("gauges", gauges(samples, &slots)),
-        ("distributions", distributions(samples, &slots)),
+    let workers = slots.iter().map(|slot| format!("w{slot}"));
+    let by_worker: Vec<String> = std::iter::once("total".to_owned()).chain(workers).collect();
+    let of_values = application::OF_VALUES.map(str::to_owned);
+    let application = application::rows(samples, kinds, &slots);
+    let tables = [
+        Table { headings: &by_worker, important: 1, groups: Vec::new() }
+            .with("counters", counters(samples, &slots))
+            .with("gauges", gauges(samples, &slots))
+            .with("distributions", distributions(samples, &slots)),
+        Table { headings: &by_worker, important: 1, groups: Vec::new() }
+            .with("counters of the application", application.counters)
+            .with("gauges of the application", application.gauges),
+        Table { headings: &of_values, important: of_values.len(), groups: Vec::new() }
+            .with("distributions of the application", application.distributions),
     ];
-    let headings = |group: &str| {
-        let slots = slots.iter().map(|slot| format!("w{slot}"));
-        let cells = std::iter::once("total".to_owned()).chain(slots).collect();
-        MetricRow { name: group.to_owned(), cells }
-    };
-    let mut entries: Vec<Vec<MetricRow>> = Vec::new();
-    for (group, rows) in groups {
-        if !rows.is_empty() {
-            entries.push(std::iter::once(headings(group)).chain(rows).collect());
-        }
-    }
-    let columns = column_widths(&entries);
-    let full: usize = columns.iter().sum::<usize>() + GAP.len() * columns.len().saturating_sub(1);
-    let shown = match width {
-        Some(width) if full > width => 2,
-        Some(_) | None => columns.len(),
-    };
-    let entries = entries.iter().map(|rows| {
-        let lines = rows.iter().map(|row| row.line(&columns[..shown.min(columns.len())]));
-        lines.collect::<String>()
-    });
-    let mut page = entries.collect::<Vec<_>>().join("\n");
-    if shown < columns.len() {
-        page.push_str(&format!(
-            "\nThe table with all workers is {full} columns wide: pipe it to less -S.\n"
-        ));
+    let drawn: Vec<String> = tables.iter().filter_map(|table| table.draw(width)).collect();
+    let mut page = drawn.join("\n");
+    let full = tables.iter().map(Table::width).max().unwrap_or_default();
+    if width.is_some_and(|width| full > width) {
+        page.push_str(&format!("\nThe whole table is {full} columns wide: pipe it to less -S.\n"));
     }
     page
+}
+
+/// Groups of rows with the same columns.
+struct Table<'a> {
+    /// The headings of all columns but that of the names.
+    headings: &'a [String],
+    /// How many of them are shown in any terminal.
+    important: usize,
+    /// Each begins with its headings.
+    groups: Vec<Vec<MetricRow>>,
+}
+
+impl Table<'_> {
+    /// Adds a group, unless it has no rows.
+    fn with(mut self, title: &str, rows: Vec<MetricRow>) -> Self {
+        if !rows.is_empty() {
+            let headings = MetricRow { name: title.to_owned(), cells: self.headings.to_vec() };
+            self.groups.push(std::iter::once(headings).chain(rows).collect());
+        }
+        self
+    }
+
+    /// Draws the table, if it has rows. In a narrow terminal, columns are left out and names are cut.
+    fn draw(&self, width: Option<usize>) -> Option<String> {
+        let mut columns = self.columns();
+        let (&name, cells) = columns.split_first()?;
+        let needs = |cells: &[usize]| cells.iter().map(|cell| GAP.len() + cell).sum::<usize>();
+        let is_narrow = width.is_some_and(|width| name.min(NAME_WIDTH) + needs(cells) > width);
+        let shown = if is_narrow { self.important } else { cells.len() };
+        columns.truncate(1 + shown);
+        let room = width.map(|width| width.saturating_sub(needs(&columns[1..])));
+        columns[0] = room.map_or(name, |room| name.min(room.max(MIN_NAME_WIDTH)));
+        let groups = self.groups.iter();
+        let groups = groups.map(|rows| rows.iter().map(|row| row.line(&columns)).collect());
+        Some(groups.collect::<Vec<String>>().join("\n"))
+    }
+
+    /// The width of the whole table.
+    fn width(&self) -> usize {
+        let columns = self.columns();
+        columns.iter().sum::<usize>() + GAP.len() * columns.len().saturating_sub(1)
+    }
+
+    /// The widths of all columns; none without rows.
+    fn columns(&self) -> Vec<usize> {
+        let mut widths: Vec<usize> = Vec::new();
+        for row in self.groups.iter().flatten() {
+            let texts = std::iter::once(&row.name).chain(&row.cells);
+            for (column, text) in texts.enumerate() {
+                let needed = text.chars().count();
+                match widths.get_mut(column) {
+                    Some(width) => *width = needed.max(*width),
+                    None => widths.push(needed),
+                }
+            }
+        }
+        widths
+    }
 }
 
 /// The name, the total, and one cell per slot, which is empty without a value.
@@ -63,8 +125,9 @@ struct MetricRow {
 
 impl MetricRow {
     fn line(&self, columns: &[usize]) -> String {
-        let mut line = format!("{:<1$}", self.name, columns.first().copied().unwrap_or_default());
-        for (cell, width) in self.cells.iter().zip(columns.iter().skip(1)) {
+        let (name, cells) = columns.split_first().unwrap_or((&0, &[]));
+        let mut line = format!("{:<name$}", cut(&self.name, Some(*name)));
+        for (cell, width) in self.cells.iter().zip(cells) {
             line.push_str(GAP);
             line.push_str(&format!("{cell:>width$}"));
         }
@@ -72,20 +135,6 @@ impl MetricRow {
         line.push('\n');
         line
     }
-}
-
-fn column_widths(entries: &[Vec<MetricRow>]) -> Vec<usize> {
-    let mut widths: Vec<usize> = Vec::new();
-    for row in entries.iter().flatten() {
-        let texts = std::iter::once(&row.name).chain(&row.cells);
-        for (column, text) in texts.enumerate() {
-            match widths.get_mut(column) {
-                Some(width) => *width = text.len().max(*width),
-                None => widths.push(text.len()),
-            }
-        }
-    }
-    widths
 }
 
 /// A row of sums: over all samples, and over those of each slot.

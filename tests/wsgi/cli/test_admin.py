@@ -8,10 +8,30 @@ import stat
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support.server import EXIT_CONFIGURATION, EXIT_USAGE, SERVER_READY, run
+from support.server import APPS, EXIT_CONFIGURATION, EXIT_USAGE, SERVER_READY, run
 from support.wire import Wire
 
 EXIT_UNREACHABLE = 1
+COUNTING = """
+import plain
+from arctos import metrics
+from arctos.metrics import prometheus
+from prometheus_client import Counter
+
+prometheus.install()
+orders = metrics.counter("orders.placed", "Orders placed", tags=("channel",))
+waiting = metrics.gauge("jobs.waiting", "Jobs that wait", aggregation="max")
+query = metrics.distribution("query.seconds", "How long a query takes")
+mails = Counter("mails", "Mails sent", ["kind"])
+
+def app(environ, start_response):
+    environ["arctos.route"] = "/"
+    orders.inc(channel="web")
+    waiting.set(7)
+    query.observe(0.25)
+    mails.labels("welcome").inc(2)
+    return plain.app(environ, start_response)
+"""
 
 
 @pytest.fixture
@@ -183,6 +203,25 @@ def test_ctl_metrics_shows_a_table(serve, path):
         assert found["worker.rss"][0].endswith("M")
         assert found["request.duration count"][0] == "1"
         assert re.fullmatch(r"[0-9.]+(us|ms|s)", found["request.duration p99"][0])
+
+
+def test_ctl_metrics_shows_what_the_application_counts(serve, path, tmp_path):
+    (tmp_path / "counting.py").write_text(COUNTING)
+    environment = {"ARCTOS_PYTHONPATH": f"{tmp_path},{APPS}"}
+    server = serve("counting:app", "--admin-bind", f"unix:{path}", "--zone", "eu", workers=2, env=environment)
+    with Wire(("127.0.0.1", server.port)) as wire:
+        assert wire.get("/hello", "Connection: close").response().status == 200
+        assert wire.is_closed()
+    status, table, said = run("ctl", "metrics", "--admin", f"unix:{path}")
+    assert (status, said) == (0, "")
+    found = rows(table)
+    assert found["counters of the application"] == ["total", "w0", "w1"]
+    assert found['arctos_orders_placed_total{channel="web"}'] == ["1", "1"]
+    assert found['mails_total{kind="welcome"}'] == ["2"]
+    assert found["arctos_jobs_waiting"] == ["7"]
+    assert found["distributions of the application"] == ["count", "mean", "p50", "p90", "p99"]
+    assert found["arctos_query_seconds"][:2] == ["1", "250ms"]
+    assert found['arctos_route_duration_seconds{route="/",status="2xx"}'][0] == "1"
 
 
 @pytest.mark.parametrize("name", ["arctos.toml", "pyproject.toml"])

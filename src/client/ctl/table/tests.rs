@@ -48,7 +48,11 @@ request.duration p99    >2.00ms  >2.00ms
 ";
 
 fn drawn(width: Option<usize>) -> String {
-    draw(&page::read(PAGE).unwrap(), width)
+    drawn_page(PAGE, width)
+}
+
+pub(super) fn drawn_page(text: &str, width: Option<usize>) -> String {
+    draw(&page::read(text).unwrap(), &page::kinds(text), width)
 }
 
 #[test]
@@ -77,8 +81,8 @@ fn a_narrow_terminal_gets_only_totals() {
 
 #[test]
 fn a_server_without_numbers_is_an_empty_table() {
-    assert_eq!(draw(&[], None), "");
-    assert_eq!(draw(&[], Some(80)), "");
+    assert_eq!(drawn_page("", None), "");
+    assert_eq!(drawn_page("", Some(80)), "");
 }
 
 #[test]

@@ -48,7 +48,7 @@ struct VerbSpec {
 const VERBS: [VerbSpec; 11] = [
     VerbSpec {
         text: "status",
-        meaning: "Show the server and its workers",
+        meaning: "Show the server, its workers and the routes of its application",
         arguments: || vec![flag(JSON, "Print the JSON of /status, for programs")],
         read: |_| Ok(Verb::Status),
     },

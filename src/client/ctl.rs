@@ -9,17 +9,21 @@
 //! | `page` | the parser of Prometheus' text format |
 //! | `distribution` | the percentiles of a histogram |
 //! | `table` | samples as tables |
-//! | `overview` | the server and its workers as a table |
+//! | `overview` | the server, its workers and its routes as tables |
+//! | `routes` | the parser of routes, and their requests in some time |
 //! | `quarantine` | the requests in quarantine as a table |
 //! | `profile` | a profile in the format that was asked for, and its file |
+//! | `columns` | rows of cells as lines |
 //! | `units` | readable times and sizes, and texts without control characters |
 
 pub(crate) mod client;
+pub(crate) mod columns;
 pub(crate) mod distribution;
 pub(crate) mod overview;
 pub(crate) mod page;
 pub(crate) mod profile;
 mod quarantine;
+pub(crate) mod routes;
 mod table;
 pub(crate) mod units;
 

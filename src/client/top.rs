@@ -7,7 +7,6 @@
 //! |---|---|
 //! | `sample` | one sample of the server |
 //! | `pace` | rates and percentiles between two samples |
-//! | `routes` | the routes of a sample, and their rates |
 //! | `screen` | the state of the screen, and the effect of keys |
 //! | `view` | the layout of the screen |
 //! | `paint` | the bytes that turn one screen into the next |
@@ -21,7 +20,6 @@ mod fetcher;
 mod keys;
 mod pace;
 mod paint;
-mod routes;
 mod sample;
 mod screen;
 mod terminal;

@@ -1,15 +1,19 @@
-//! The server and its workers as a table, from `/status` as far as this version knows it.
+//! The server, its workers and its routes as tables, from `/status` as far as this version knows it.
 
 use std::fmt;
 
 use serde_json::Value;
 
+use super::columns;
+use super::routes::{RouteCounts, RouteRequests};
 use super::units::{age, cell, duration, size};
 
 /// The gap between two columns.
 const GAP: &str = "  ";
 /// The text for a missing value.
 const NOTHING: &str = "-";
+/// The largest number of routes in a table that cannot be scrolled.
+pub(crate) const MAX_ROUTES: usize = 10;
 
 /// Draws the response of `/status`; `None` if it is something else. `width` is the width of the terminal, if the output
 /// is one.
@@ -17,8 +21,10 @@ pub(super) fn draw(text: &str, width: Option<usize>) -> Option<String> {
     let status: Value = serde_json::from_str(text).ok()?;
     let workers = status.get("workers")?.as_array()?;
     let mut page = String::new();
-    for (name, value) in server(&status) {
-        page.push_str(&format!("{name:<9}{value}\n"));
+    let server = server(&status);
+    let name_width = server.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    for (name, value) in server {
+        page.push_str(&format!("{name:<name_width$}{GAP}{value}\n"));
     }
     page.push('\n');
     let rows: Vec<Row> =
@@ -33,7 +39,51 @@ pub(super) fn draw(text: &str, width: Option<usize>) -> Option<String> {
         page.push_str(&cut(&line(row, &widths), width));
         page.push('\n');
     }
+    for line in routes(&RouteCounts::read(&status)) {
+        page.push_str(&cut(&line, width));
+        page.push('\n');
+    }
     Some(page)
+}
+
+/// The routes on which the most time was spent, after an empty line; nothing if the application names none.
+fn routes(counts: &RouteCounts) -> Vec<String> {
+    let routes = counts.since_start();
+    if routes.is_empty() {
+        return Vec::new();
+    }
+    let row = |route: &RouteRequests| {
+        let text = |text: &str| if text.is_empty() { NOTHING } else { text }.to_owned();
+        [
+            if route.seconds < 60.0 { duration(route.seconds) } else { age(route.seconds) },
+            route.count.to_string(),
+            text(&route.mean),
+            text(&route.p50),
+            text(&route.p99),
+            route.errors.map_or_else(|| NOTHING.to_owned(), |count| count.to_string()),
+            route.route.clone(),
+        ]
+    };
+    let headings = ["time", "requests", "mean", "p50", "p99", "5xx", "route"].map(str::to_owned);
+    let shown = &routes[..routes.len().min(MAX_ROUTES)];
+    let rows: Vec<_> = std::iter::once(headings).chain(shown.iter().map(row)).collect();
+    let lines = std::iter::once(String::new()).chain(columns::lines(&rows, 0));
+    lines.chain(further_routes(counts, shown.len())).collect()
+}
+
+/// A line about the routes that a table of `shown` ones leaves out.
+pub(crate) fn further_routes(counts: &RouteCounts, shown: usize) -> Option<String> {
+    let further = counts.count.saturating_sub(shown as u64);
+    (further > 0).then(|| format!("and {further} more: see t in arctos top"))
+}
+
+/// How many requests, by method and path, are in quarantine; `None` if there are none.
+pub(crate) fn requests_in_quarantine(status: &Value) -> Option<String> {
+    match status["quarantine"]["active"].as_u64()? {
+        0 => None,
+        1 => Some("1 request".to_owned()),
+        count => Some(format!("{count} requests")),
+    }
 }
 
 /// Leaves out columns, by a width of 0, until the heading of the last one fits.
@@ -51,7 +101,7 @@ fn leave_out(widths: &mut [usize], width: usize) {
 }
 
 /// The lines about the server.
-fn server(status: &Value) -> [(&'static str, String); 6] {
+fn server(status: &Value) -> Vec<(&'static str, String)> {
     let number = |key: &str| one_line(&status[key]);
     let list = |key: &str| {
         let items = status[key].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -70,14 +120,20 @@ fn server(status: &Value) -> [(&'static str, String); 6] {
         number("workers_target"),
         number("generation")
     );
-    [
+    let mut lines = vec![
         ("server", server),
         ("workers", workers),
         ("listen", list("listen")),
         ("admin", list("admin")),
         ("memory", memory(&status["memory"]).unwrap_or_else(|| NOTHING.to_owned())),
         ("reload", ReloadSummary::read(&status["reload"]).to_string()),
-    ]
+    ];
+    let refused = one_line(&status["quarantine"]["refused"]);
+    if let Some(count) = requests_in_quarantine(status) {
+        let quarantine = format!("{count}, {refused} refused so far: see arctos ctl quarantine");
+        lines.push(("quarantine", quarantine));
+    }
+    lines
 }
 
 /// What the cgroup uses, without the page cache that the kernel frees first, and its limit.
@@ -244,6 +300,52 @@ slot  pid  gen  state      age  requests  restarts  open    rss    pss  private 
    1    -    3  waiting      -         -         0     -      -      -        -  -
 ";
         assert_eq!(draw(STATUS, None).unwrap(), page);
+    }
+
+    #[test]
+    fn requests_in_quarantine_have_a_line() {
+        let page = |active: u64| {
+            let status = format!(
+                r#"{{"quarantine": {{"active": {active}, "refused": 1207}}, "workers": []}}"#
+            );
+            draw(&status, None).unwrap()
+        };
+        assert!(page(1).starts_with("server      arctos -, pid -, -\nworkers     - of"));
+        assert!(page(1).contains(
+            "\nquarantine  1 request, 1207 refused so far: see arctos ctl quarantine\n\nslot"
+        ));
+        assert!(page(2).contains("\nquarantine  2 requests, 1207 refused so far"));
+        assert!(!page(0).contains("quarantine"), "nothing is in quarantine any more");
+    }
+
+    #[test]
+    fn the_routes_that_take_the_most_time_follow_the_workers() {
+        let route = |number: u32| {
+            format!(
+                r#"{{"route": "/{number}", "requests": {{"2xx": 3, "5xx": 1}}, "duration_s": {},
+                    "buckets": {{"32": 4}}}}"#,
+                number * 20 + 20
+            )
+        };
+        let of = |count: u32| {
+            let routes: Vec<_> = (0..count).map(route).collect();
+            let status = format!(
+                r#"{{"routes_count": {count}, "routes": [{}], "workers": []}}"#,
+                routes.join(",")
+            );
+            draw(&status, Some(55)).unwrap()
+        };
+        let expected = "
+
+ time  requests   mean    p50    p99  5xx  route
+1m20s         4  20.0s  24.0s  31.8s    1  /3
+1m00s         4  15.0s  24.0s  31.8s    1  /2
+40.0s         4  10.0s  24.0s  31.8s    1  /1
+20.0s         4  5.00s  24.0s  31.8s    1  /0
+";
+        assert!(of(4).ends_with(expected), "{}", of(4));
+        assert!(of(12).ends_with("  /2\nand 2 more: see t in arctos top\n"), "{}", of(12));
+        assert!(!of(0).contains("route"));
     }
 
     #[test]

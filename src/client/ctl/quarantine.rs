@@ -2,11 +2,10 @@
 
 use serde_json::Value;
 
+use super::columns;
 use super::overview::{cut, one_line};
 use super::units::{cell, duration};
 
-/// The gap between two columns.
-const GAP: &str = "  ";
 const HEADINGS: [&str; 5] = ["number", "deaths", "ends in", "refused", "request"];
 
 type Row = [String; HEADINGS.len()];
@@ -30,14 +29,8 @@ pub(super) fn draw(text: &str, width: Option<usize>) -> Option<String> {
     }
     let rows: Vec<Row> =
         std::iter::once(HEADINGS.map(str::to_owned)).chain(requests.iter().map(row)).collect();
-    for row in &rows {
-        let cells = (0..HEADINGS.len()).map(|column| {
-            let width =
-                rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-            let text = &row[column];
-            if column + 1 == HEADINGS.len() { text.clone() } else { format!("{text:>width$}") }
-        });
-        page.push_str(&cut(&cells.collect::<Vec<_>>().join(GAP), width));
+    for line in columns::lines(&rows, 0) {
+        page.push_str(&cut(&line, width));
         page.push('\n');
     }
     Some(page)

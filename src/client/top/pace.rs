@@ -2,20 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use super::routes::RouteRate;
 use super::sample::Sample;
 use crate::client::ctl::distribution::HistogramSample;
+use crate::client::ctl::routes::RouteRequests;
 use crate::metrics::Distribution;
 
 /// The requests that finished between two samples.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Pace {
+    /// The time between the samples.
+    pub(super) seconds: f64,
     /// The requests of all workers.
     pub(super) all: RequestRate,
     /// The requests of each slot.
     pub(super) slots: BTreeMap<u16, RequestRate>,
     /// The requests of each route, the one first on which the most time was spent.
-    pub(super) routes: Vec<RouteRate>,
+    pub(super) routes: Vec<RouteRequests>,
 }
 
 /// A rate of requests, and percentiles of their durations.
@@ -48,8 +50,8 @@ impl Pace {
             }
         };
         let slots = later.workers.iter().map(|worker| (worker.slot, of(Some(worker.slot))));
-        let routes = later.routes.since(&earlier.routes, seconds);
-        Some(Self { all: of(None), slots: slots.collect(), routes })
+        let routes = later.routes.since(&earlier.routes);
+        Some(Self { seconds, all: of(None), slots: slots.collect(), routes })
     }
 }
 

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::routes::RouteCounts;
 use crate::client::ctl::overview::{self, ReloadSummary, one_line};
 use crate::client::ctl::page::{self, MetricSample};
+use crate::client::ctl::routes::RouteCounts;
 use crate::client::ctl::units::cell;
 
 /// A sample. Values that the server did not report are `None`, or "-" for a text.
@@ -32,6 +32,8 @@ pub(super) struct Sample {
     pub(super) memory: String,
     /// The progress of the last reload.
     pub(super) reload: ReloadSummary,
+    /// How many requests are in quarantine, if there are any.
+    pub(super) quarantined: Option<String>,
     pub(super) workers: Vec<WorkerRow>,
     pub(super) routes: RouteCounts,
     /// All metrics.
@@ -98,6 +100,7 @@ impl Sample {
                 .map(|(len, max)| Backlog { len, max }),
             memory: overview::memory(&status["memory"]).unwrap_or_default(),
             reload: ReloadSummary::read(&status["reload"]),
+            quarantined: overview::requests_in_quarantine(&status),
             workers: workers.iter().filter_map(worker).collect(),
             routes: RouteCounts::read(&status),
             metrics: page::read(metrics)?,
@@ -152,7 +155,8 @@ mod tests {
         let status = r#"{"version": "1.2.3", "pid": 7, "state": "serving", "generation": 3,
             "age_s": 61.2, "workers_ready": 1, "workers_target": 2,
             "backlog": {"len": 3, "max": 2048},
-            "memory": {"limit_bytes": 536870912, "working_set_bytes": 136314880}, "reload": {"state": "idle"}, "workers": [
+            "memory": {"limit_bytes": 536870912, "working_set_bytes": 136314880}, "reload": {"state": "idle"},
+            "quarantine": {"active": 4, "refused": 9}, "workers": [
             {"slot": 0, "pid": 70, "generation": 3, "state": "ready", "age_s": 60.0, "restarts": 2,
              "request": {"line": "GET /a", "age_s": 1.5}, "requests": 12, "connections_open": 3,
              "rss_bytes": 1024, "pss_bytes": 512, "private_bytes": 256},
@@ -165,6 +169,7 @@ mod tests {
         );
         assert_eq!(sample.backlog, Some(Backlog { len: 3, max: 2048 }));
         assert_eq!(sample.memory, "130.0M of 512.0M");
+        assert_eq!(sample.quarantined.as_deref(), Some("4 requests"));
         let memory = RowMemory { rss: Some(1024.0), pss: Some(512.0), private: Some(256.0) };
         assert_eq!(sample.workers[0].memory, memory);
         assert_eq!((sample.busy_count(), sample.restarts()), (1, 3));
@@ -181,7 +186,7 @@ mod tests {
             (sample.state.as_str(), sample.reload.brief.as_str(), sample.backlog),
             ("-", "-", None)
         );
-        assert_eq!(sample.workers.len(), 1);
+        assert_eq!((sample.workers.len(), sample.quarantined), (1, None));
     }
 
     #[test]

@@ -127,17 +127,21 @@ pub(super) fn draw(screen: &Screen, width: u16, height: u16) -> Buffer {
     page.buffer
 }
 
-/// Draws a screen without a terminal: with all workers, and without a selection or keys. Lines are cut at `width`, if
-/// there is one.
+/// Draws a screen without a terminal: with all workers and the first routes, and without a selection or keys. Lines are
+/// cut at `width`, if there is one.
 pub(super) fn plain(screen: &Screen, width: Option<u16>) -> String {
     let count = u16::try_from(screen.sample.workers.len()).unwrap_or(u16::MAX);
-    // One more line, because the last one is not for workers.
-    let height = ABOVE.saturating_add(count).saturating_add(1);
+    let below_workers = ABOVE.saturating_add(count);
+    let routes = routes::plain(screen);
+    let height = below_workers.saturating_add(u16::try_from(routes.len()).unwrap_or(u16::MAX));
     let width = width.unwrap_or(UNBOUNDED);
     let mut page = Page::new(width, height);
     server(screen, &mut page);
-    workers(screen, &mut page, height - 1);
-    let lines = (0..height - 1).map(|line| page.text(line));
+    workers(screen, &mut page, below_workers);
+    for (line, text) in (below_workers..height).zip(routes) {
+        page.put(line, &text, PLAIN);
+    }
+    let lines = (0..height).map(|line| page.text(line));
     lines.map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
@@ -217,11 +221,11 @@ fn server(screen: &Screen, page: &mut Page) {
     let backlog = sample.backlog.map(|queue| format!("backlog {} of {}", queue.len, queue.max));
     let ready = format!("{} of {} ready", sample.ready, sample.target);
     let reload = format!("reload {}", sample.reload);
-    let others = [
-        format!("{} busy", sample.busy_count()),
-        backlog.unwrap_or_default(),
-        format!("restarts {}", sample.restarts()),
-    ];
+    let quarantined = sample.quarantined.as_ref().map(|count| format!("{count} in quarantine"));
+    let busy = format!("{} busy", sample.busy_count());
+    let restarts = format!("restarts {}", sample.restarts());
+    let others: Vec<String> =
+        quarantined.into_iter().chain([busy]).chain(backlog).chain([restarts]).collect();
     let line = match sample.reload.has_failed {
         // A failure matters most. Its report may be long, so it comes last, where it may be cut.
         true => {

@@ -205,6 +205,22 @@ def test_status_shows_the_request_that_a_worker_is_busy_with(serve, connect, ctl
     assert wire.response().status == 200
 
 
+def test_status_shows_the_routes_on_which_the_time_was_spent(serve, ctl, path):
+    server = serve("phases:app", "--admin-bind", f"unix:{path}", workers=2)
+    assert ctl("status")[1].count("\n\n") == 1
+    with Wire(("127.0.0.1", server.port)) as wire:
+        for target in ["/whole?route=/quick"] * 2 + ["/whole?route=/slow/{id}&call=20&status=503"]:
+            wire.get(target).response()
+    wait_until(lambda: sum(sum(route["requests"].values()) for route in status(path)["routes"]) == 3)
+    table = ctl("status")[1]
+    head, *lines = table.split("\n\n")[2].splitlines()
+    assert head.split() == ["time", "requests", "mean", "p50", "p99", "5xx", "route"]
+    assert [(line.split()[1], *line.split()[5:]) for line in lines] == [("1", "1", "/slow/{id}"), ("2", "0", "/quick")]
+    found = json.loads(ctl("status", "--json")[1])
+    assert {route["route"]: route["requests"] for route in found["routes"]} == {"/slow/{id}": {"5xx": 1}, "/quick": {"2xx": 2}}
+    assert found["routes_count"] == 2
+
+
 # --- scale ---
 
 

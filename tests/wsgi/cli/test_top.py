@@ -357,6 +357,16 @@ def test_without_a_terminal_it_prints_one_screen(server, address, words):
     assert {int(row["pid"]) for row in table(lines)} == set(server.worker_pids())
 
 
+def test_once_shows_the_routes_below_the_workers(serve, address):
+    server = serve("phases:app", "--admin-bind", address, workers=2)
+    with traffic(server, clients=2, target="/whole?route=/orders/{id}", names_worker=False) as load:
+        load.wait_for_answers(20)
+        lines = run("top", "--admin", address, "--once", *INTERVAL)[1].splitlines()
+    assert len(lines) == 10 and len(table(lines[:7])) == 2
+    assert lines[7:9] == ["", "time/s   req/s    mean     p50     p99   5xx/s  route"]
+    assert lines[9].endswith("  /orders/{id}")
+
+
 def test_once_prints_on_a_terminal_and_leaves_it_alone(server, address):
     master, slave = pty.openpty()
     try:

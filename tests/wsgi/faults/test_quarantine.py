@@ -175,6 +175,9 @@ def test_arctos_ctl_lists_and_releases(serve, admin):
     code, out, _ = ctl("quarantine")
     assert code == 0 and out.count("  GET /") == 3 and "refused  2 requests\n" in out
     assert status(admin)["quarantine"] == {"active": 3, "refused": 2}
+    assert "\nquarantine  3 requests, 2 refused so far: see arctos ctl quarantine\n" in ctl("status")[1]
+    top = run("top", "--once", "--interval", "0.1", "--admin", f"unix:{admin}")[1]
+    assert "  3 requests in quarantine  " in top.splitlines()[1]
 
     assert ctl("release", "2")[:2] == (0, "released quarantine 2\n")
     assert server.wait_for(RELEASED).has(RELEASED, {"number": 2, "path": "/exit", "cause": "released", "refused": 2})
@@ -184,6 +187,7 @@ def test_arctos_ctl_lists_and_releases(serve, admin):
     refused(server, "/kill")
     assert ctl("release")[:2] == (0, "released 3 quarantines\n")
     assert listed(admin)["requests"] == [] and status(admin)["quarantine"] == {"active": 0, "refused": 4}
+    assert "quarantine" not in ctl("status")[1]
     assert ctl("release")[:2] == (0, "released 0 quarantines\n")
     die(server, "/kill")
 

@@ -279,6 +279,29 @@ fn more_routes_than_lines_can_be_scrolled() {
 }
 
 #[test]
+fn without_a_terminal_the_first_routes_follow_the_workers() {
+    let names: Vec<String> = (0..12).map(|number| format!("/{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let text = plain(&routes(&names, 73), None);
+    let shown: Vec<&str> = text.lines().collect();
+    assert_eq!(shown.len(), usize::from(ABOVE) + 2 + 10 + 1);
+    assert_eq!(shown[5..7], ["", "time/s   req/s    mean     p50     p99   5xx/s  route"]);
+    assert!(shown[7].ends_with("  /11") && shown[16].ends_with("  /2"), "{text}");
+    assert_eq!(shown[17], "and 63 more: see t in arctos top");
+    assert!(!plain(&routes(&["/a"], 1), None).contains("more"));
+}
+
+#[test]
+fn requests_in_quarantine_are_visible_while_there_are_any() {
+    let mut screen = screen(2);
+    screen.sample.quarantined = Some("3 requests".to_owned());
+    let shown = lines(&screen, 80, 24);
+    let expected = "2 of 2 ready  3 requests in quarantine  1 busy  backlog 3 of 2048  restarts 2";
+    assert_eq!(shown[1], expected);
+    assert!(plain(&screen, None).contains(&format!("\n{expected}  reload none yet\n")));
+}
+
+#[test]
 fn without_a_route_the_screen_says_how_to_name_one() {
     let mut screen = screen(1);
     screen.update(Input::Key(Key::Letter('t')));

@@ -1,20 +1,20 @@
-//! The routes of a sample, and their rates between two samples.
+//! The routes of `/status`: their requests since the start of the server, or between two samples.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::client::ctl::distribution::HistogramSample;
-use crate::client::ctl::units::cell;
+use super::distribution::HistogramSample;
+use super::units::cell;
 
 /// The status of requests whose routes are counted together.
 const UNKNOWN_STATUS: &str = "other";
 
 /// What the server has counted of its routes. It lists at most 50 of them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct RouteCounts {
+pub(crate) struct RouteCounts {
     /// The number of all routes, also of those that are not listed.
-    pub(super) count: u64,
+    pub(crate) count: u64,
     routes: BTreeMap<String, Counts>,
 }
 
@@ -28,24 +28,24 @@ struct Counts {
     octaves: BTreeMap<String, u64>,
 }
 
-/// The requests of a route that ended between two samples.
+/// The requests of a route that ended in some time.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct RouteRate {
-    pub(super) route: String,
-    pub(super) per_second: f64,
-    /// The sum of their durations, in seconds per second.
-    pub(super) time: f64,
+pub(crate) struct RouteRequests {
+    pub(crate) route: String,
+    pub(crate) count: u64,
+    /// The sum of their durations.
+    pub(crate) seconds: f64,
     /// Formatted, as the percentiles; empty if no request ended.
-    pub(super) mean: String,
-    pub(super) p50: String,
-    pub(super) p99: String,
-    /// Responses with 5xx per second; `None` if the server does not know the status of all requests.
-    pub(super) errors: Option<f64>,
+    pub(crate) mean: String,
+    pub(crate) p50: String,
+    pub(crate) p99: String,
+    /// The number of responses with 5xx; `None` if the server does not know the status of all requests.
+    pub(crate) errors: Option<u64>,
 }
 
 impl RouteCounts {
     /// Reads the routes of `/status`. A server that does not have them has no routes.
-    pub(super) fn read(status: &Value) -> Self {
+    pub(crate) fn read(status: &Value) -> Self {
         let rows = status["routes"].as_array().map(Vec::as_slice).unwrap_or_default();
         let route = |row: &Value| {
             let counts = Counts {
@@ -61,48 +61,51 @@ impl RouteCounts {
     }
 
     /// The number of routes that the server lists.
-    pub(super) fn listed(&self) -> usize {
+    pub(crate) fn listed(&self) -> usize {
         self.routes.len()
     }
 
-    /// The rates since an earlier sample of the same server, the route first on which the most time was spent. A route
-    /// that the earlier sample did not list has none, unless that sample was complete.
-    pub(super) fn since(&self, earlier: &Self, seconds: f64) -> Vec<RouteRate> {
+    /// The requests since the start of the server, the route first on which the most time was spent.
+    pub(crate) fn since_start(&self) -> Vec<RouteRequests> {
+        self.since(&Self::default())
+    }
+
+    /// The requests since an earlier sample of the same server, in the same order. A route that the earlier sample did
+    /// not list is left out, unless that sample was complete.
+    pub(crate) fn since(&self, earlier: &Self) -> Vec<RouteRequests> {
         let is_complete = earlier.listed() as u64 == earlier.count;
         let none = Counts::default();
         let before = |name| earlier.routes.get(name).or(is_complete.then_some(&none));
-        let mut rates: Vec<RouteRate> = self
+        let mut requests: Vec<RouteRequests> = self
             .routes
             .iter()
-            .filter_map(|(name, now)| Some(now.rate(before(name)?, name, seconds)))
+            .filter_map(|(name, now)| Some(now.since(before(name)?, name)))
             .collect();
         // The sort is stable: equal routes stay in the order of their names.
-        rates.sort_by(|one, other| {
-            let by_time = other.time.total_cmp(&one.time);
-            by_time.then(other.per_second.total_cmp(&one.per_second))
+        requests.sort_by(|one, other| {
+            let by_time = other.seconds.total_cmp(&one.seconds);
+            by_time.then(other.count.cmp(&one.count))
         });
-        rates
+        requests
     }
 }
 
 impl Counts {
-    fn rate(&self, before: &Self, route: &str, seconds: f64) -> RouteRate {
+    fn since(&self, before: &Self, route: &str) -> RouteRequests {
         let requests = risen(&self.requests, &before.requests);
         let octaves = risen(&self.octaves, &before.octaves);
         let octaves = octaves.iter().filter_map(|(bound, n)| Some((bound.parse().ok()?, *n)));
-        let time = (self.seconds - before.seconds).max(0.0);
-        let durations = HistogramSample::of_octaves(time, octaves);
+        let seconds = (self.seconds - before.seconds).max(0.0);
+        let durations = HistogramSample::of_octaves(seconds, octaves);
         let errors = requests.get("5xx").copied().unwrap_or_default();
-        RouteRate {
+        RouteRequests {
             route: route.to_owned(),
-            per_second: requests.values().fold(0, |sum: u64, n| sum.saturating_add(*n)) as f64
-                / seconds,
-            time: time / seconds,
+            count: requests.values().fold(0, |sum: u64, n| sum.saturating_add(*n)),
+            seconds,
             mean: durations.mean(),
             p50: durations.percentile(0.5),
             p99: durations.percentile(0.99),
-            errors: (!self.requests.contains_key(UNKNOWN_STATUS))
-                .then_some(errors as f64 / seconds),
+            errors: (!self.requests.contains_key(UNKNOWN_STATUS)).then_some(errors),
         }
     }
 }
@@ -139,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_of_what_ended_between_the_samples() {
+    fn requests_are_those_that_ended_between_the_samples() {
         let before = read(
             2,
             vec![
@@ -161,23 +164,29 @@ mod tests {
                 route("other", json!({"other": 4}), 0.5, json!({"0.125": 4})),
             ],
         );
-        let rates = after.since(&before, 2.0);
-        let names: Vec<_> = rates.iter().map(|rate| rate.route.as_str()).collect();
+        let requests = after.since(&before);
+        let names: Vec<_> = requests.iter().map(|it| it.route.as_str()).collect();
         assert_eq!(names, ["/new", "/a", "other", "/b"]);
-        let [_, a, other, b] = rates.as_slice() else { panic!("{rates:?}") };
-        assert_eq!((a.per_second, a.time, a.errors), (5.0, 2.0, Some(1.0)));
+        let [_, a, other, b] = requests.as_slice() else { panic!("{requests:?}") };
+        assert_eq!((a.count, a.seconds, a.errors), (10, 4.0, Some(2)));
         assert_eq!((a.mean.as_str(), a.p50.as_str(), a.p99.as_str()), ("400ms", "375ms", "498ms"));
         assert_eq!(other.errors, None);
-        let idle = RouteRate { route: "/b".to_owned(), errors: Some(0.0), ..RouteRate::default() };
-        assert_eq!(b, &idle);
+        let b_idle =
+            RouteRequests { route: "/b".to_owned(), errors: Some(0), ..Default::default() };
+        assert_eq!(b, &b_idle);
+        let all = after.since_start();
+        assert_eq!(
+            (all[0].route.as_str(), all[0].count, all[0].p99.as_str()),
+            ("/a", 110, "1018s")
+        );
     }
 
     #[test]
-    fn a_route_that_enters_a_cut_list_has_no_rate_at_first() {
+    fn a_route_that_enters_a_cut_list_is_left_out_at_first() {
         let before = read(9, vec![route("/a", json!({"2xx": 1}), 1.0, json!({"1": 1}))]);
         let after = read(9, vec![route("/b", json!({"2xx": 100}), 1.0, json!({"1": 100}))]);
-        assert_eq!(after.since(&before, 1.0), []);
-        assert_eq!(after.since(&after, 1.0).len(), 1);
+        assert_eq!(after.since(&before), []);
+        assert_eq!(after.since(&after).len(), 1);
     }
 
     #[test]

@@ -83,5 +83,6 @@ fn unit(unit: Unit) -> Option<&'static str> {
         Unit::Bytes | Unit::BytesPerSecond => Some("byte"),
         Unit::Fraction => Some("fraction"),
         Unit::Duration => Some("millisecond"),
+        Unit::Seconds => Some("second"),
     }
 }

@@ -218,6 +218,7 @@ fn legend(line: &Line) -> &'static str {
         By::Worker => "{{instance}} w{{worker}}",
         By::Reason => "{{reason}}",
         By::Status => "{{status}}",
+        By::Route => "{{route}}",
         By::Total => line.name,
     }
 }
@@ -229,7 +230,7 @@ fn unit(unit: Unit) -> &'static str {
         Unit::BytesPerSecond => "Bps",
         Unit::Bytes => "bytes",
         Unit::Fraction => "percentunit",
-        Unit::Duration => "s",
+        Unit::Duration | Unit::Seconds => "s",
     }
 }
 

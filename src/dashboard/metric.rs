@@ -1,8 +1,9 @@
 //! Any metric of the server.
 
 use arctos_worker::shared::scoreboard::Counter;
+use arctos_worker::shared::series::ROUTE_DURATION;
 
-use crate::metrics::names::counter_prometheus_name;
+use crate::metrics::names::{application_prometheus_name, counter_prometheus_name};
 use crate::metrics::table;
 use crate::metrics::{Distribution, Gauge, Scope};
 
@@ -12,6 +13,8 @@ pub(super) enum Metric {
     Counter(Counter),
     Gauge(Gauge),
     Distribution(Distribution),
+    /// The durations of requests by route, which exist if the application names routes.
+    Routes,
 }
 
 impl Metric {
@@ -21,6 +24,7 @@ impl Metric {
             Self::Counter(counter) => counter.statsd_name(),
             Self::Gauge(gauge) => gauge.statsd_name(),
             Self::Distribution(distribution) => distribution.statsd_name(),
+            Self::Routes => ROUTE_DURATION,
         }
     }
 
@@ -30,6 +34,7 @@ impl Metric {
             Self::Counter(counter) => counter_prometheus_name(counter),
             Self::Gauge(gauge) => gauge.prometheus_name(),
             Self::Distribution(distribution) => distribution.prometheus_name(),
+            Self::Routes => application_prometheus_name(ROUTE_DURATION),
         }
     }
 
@@ -39,6 +44,9 @@ impl Metric {
             Self::Counter(counter) => counter.meaning(),
             Self::Gauge(gauge) => gauge.meaning(),
             Self::Distribution(distribution) => distribution.meaning(),
+            Self::Routes => {
+                "Durations of the requests whose route the application has named, by route and status."
+            }
         }
     }
 
@@ -47,7 +55,7 @@ impl Metric {
         match self {
             Self::Counter(counter) => !table::is_of_supervisor(counter),
             Self::Gauge(gauge) => gauge.scope() == Scope::Worker,
-            Self::Distribution(_) => true,
+            Self::Distribution(_) | Self::Routes => true,
         }
     }
 
@@ -57,6 +65,7 @@ impl Metric {
         all.dedup_by_key(|metric| metric.statsd_name());
         all.extend(Gauge::ALL.map(Self::Gauge));
         all.extend(Distribution::families().map(|family| Self::Distribution(family[0])));
+        all.push(Self::Routes);
         all
     }
 }

@@ -2,7 +2,7 @@
 
 use arctos_worker::shared::scoreboard::Counter;
 
-use super::query::{By, Query};
+use super::query::{By, OfRoute, Query};
 use crate::metrics::{Distribution, Gauge};
 
 /// Panels that answer the same question.
@@ -40,6 +40,8 @@ pub(super) enum Unit {
     Fraction,
     /// Seconds in Prometheus, milliseconds in Datadog.
     Duration,
+    /// Seconds in both, as in the metrics of the application.
+    Seconds,
 }
 
 /// How the values are drawn.
@@ -55,6 +57,10 @@ pub(super) enum Style {
 
 const fn total(name: &'static str, query: Query) -> Line {
     Line { name, query, by: By::Total }
+}
+
+const fn by_route(of: OfRoute) -> Line {
+    Line { name: "", query: Query::Routes(of), by: By::Route }
 }
 
 const fn quantiles(of: Distribution) -> [Line; 3] {
@@ -77,6 +83,7 @@ const RESPONSES: &[Counter] = &[
 pub(super) const ROWS: &[Row] = &[
     Row { title: "Traffic", panels: TRAFFIC },
     Row { title: "Latency", panels: LATENCY },
+    Row { title: "Routes", panels: ROUTES },
     Row { title: "Saturation", panels: SATURATION },
     Row { title: "Workers", panels: WORKERS },
     Row { title: "Connections", panels: CONNECTIONS },
@@ -198,6 +205,38 @@ const LATENCY: &[Panel] = &[
         unit: Unit::Duration,
         style: Style::Lines,
         lines: &quantiles(Distribution::QueueWait),
+    },
+];
+
+const ROUTES: &[Panel] = &[
+    Panel {
+        title: "Requests by route",
+        about: "The ten routes with the most requests per second. The application names them: see arctos help metrics.",
+        unit: Unit::PerSecond,
+        style: Style::Lines,
+        lines: &[by_route(OfRoute::Requests)],
+    },
+    Panel {
+        title: "Duration by route",
+        about: "99 of 100 requests with such a route take no longer. The ten slowest routes.",
+        unit: Unit::Seconds,
+        style: Style::Lines,
+        lines: &[by_route(OfRoute::Quantile { percent: 99 })],
+    },
+    Panel {
+        title: "Time spent by route",
+        about: "The sum of the durations, in seconds per second: a route with 2 keeps two workers busy. Making the highest \
+                one faster helps the most.",
+        unit: Unit::Count,
+        style: Style::Lines,
+        lines: &[by_route(OfRoute::Time)],
+    },
+    Panel {
+        title: "Errors by route",
+        about: "The ten routes with the most 5xx per second.",
+        unit: Unit::PerSecond,
+        style: Style::Lines,
+        lines: &[by_route(OfRoute::Errors)],
     },
 ];
 
@@ -414,6 +453,7 @@ mod tests {
             match line.by {
                 By::Total => {}
                 By::Worker => assert!(metrics.iter().all(|metric| metric.has_worker())),
+                By::Route => assert_eq!(metrics, [Metric::Routes]),
                 By::Reason | By::Status => {
                     let tag = if line.by == By::Reason { "reason" } else { "status" };
                     let has_tag = |metric: &Metric| match metric {
@@ -421,7 +461,7 @@ mod tests {
                             counter.tag().is_some_and(|(name, _)| name == tag)
                         }
                         Metric::Distribution(of) => of.tag().is_some_and(|(name, _)| name == tag),
-                        Metric::Gauge(_) => false,
+                        Metric::Gauge(_) | Metric::Routes => false,
                     };
                     assert!(metrics.iter().all(has_tag));
                 }

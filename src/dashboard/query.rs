@@ -7,6 +7,7 @@
 //! | [`Query::Share`] | the quotient of two rates | the same, by a formula |
 //! | [`Query::Level`] | the gauge, added up or averaged over servers | the same |
 //! | [`Query::Quantile`] | `histogram_quantile()` | `pN:`, which needs percentiles to be enabled for the metric |
+//! | [`Query::Routes`] | `topk()` of one of these | `top()` of one of these |
 //!
 //! Only values of workers are filtered by the variable `worker`: what concerns a whole server has no such label, and
 //! would vanish as soon as a worker is selected.
@@ -39,7 +40,30 @@ pub(super) enum Query {
         /// From 1 to 99.
         percent: u8,
     },
+    /// A line for each of the [`MAX_ROUTES`] routes with the highest values.
+    Routes(OfRoute),
 }
+
+/// What a line of a route shows.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum OfRoute {
+    /// Requests per second.
+    Requests,
+    /// Responses with 5xx per second.
+    Errors,
+    /// The sum of the durations, in seconds per second.
+    Time,
+    /// The duration that this percentage of all durations does not exceed.
+    Quantile {
+        /// From 1 to 99.
+        percent: u8,
+    },
+}
+
+/// The largest number of routes in a panel.
+const MAX_ROUTES: usize = 10;
+/// What selects responses with 5xx.
+const ERRORS: [(&str, &str); 1] = [("status", "5xx")];
 
 /// What gets a line of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +76,8 @@ pub(super) enum By {
     Reason,
     /// Each class of statuses, which is the value of the label `status`.
     Status,
+    /// Each route.
+    Route,
 }
 
 /// A query of Datadog: the queries of single metrics, and a formula in which they are `query1`, `query2` and so on.
@@ -70,6 +96,7 @@ impl By {
             Self::Worker => " by (instance, worker)",
             Self::Reason => " by (reason)",
             Self::Status => " by (status)",
+            Self::Route => " by (route)",
         }
     }
 
@@ -79,6 +106,7 @@ impl By {
             Self::Worker => " by {host,worker}",
             Self::Reason => " by {reason}",
             Self::Status => " by {status}",
+            Self::Route => " by {route}",
         }
     }
 }
@@ -94,39 +122,48 @@ impl Query {
             }
             Self::Level(gauge) => vec![Metric::Gauge(gauge)],
             Self::Quantile { of, percent: _ } => vec![Metric::Distribution(of)],
+            Self::Routes(_) => vec![Metric::Routes],
         }
     }
 
     /// The query in PromQL, with the variables of the Grafana dashboard.
     pub(super) fn prometheus(self, by: By) -> String {
         let by = by.prometheus();
+        let rate_of = |series: &str| format!("sum{by} (rate({series}[$__rate_interval]))");
         let rate = |counters: &[Counter]| {
-            let rates = counters.iter().map(|counter| {
-                format!(
-                    "sum{by} (rate({}[$__rate_interval]))",
-                    selector(Metric::Counter(*counter), "")
-                )
-            });
+            let rates = counters
+                .iter()
+                .map(|counter| rate_of(&selector(Metric::Counter(*counter), "", &[])));
             rates.collect::<Vec<_>>().join(" + ")
+        };
+        let quantile = |metric: Metric, percent: u8| {
+            let by = if by.is_empty() { " by (le)" } else { &by.replace('(', "(le, ") };
+            let buckets = selector(metric, "_bucket", &[]);
+            format!(
+                "histogram_quantile(0.{percent:02}, sum{by} (rate({buckets}[$__rate_interval])))"
+            )
         };
         match self {
             Self::Rate(counters) => rate(counters),
             Self::Events(counter) => {
                 format!(
                     "sum{by} (increase({}[$__rate_interval]))",
-                    selector(Metric::Counter(counter), "")
+                    selector(Metric::Counter(counter), "", &[])
                 )
             }
             Self::Share { part, whole } => format!("({}) / ({})", rate(part), rate(whole)),
             Self::Level(gauge) => {
-                format!("{}{by} ({})", together(gauge), selector(Metric::Gauge(gauge), ""))
+                format!("{}{by} ({})", together(gauge), selector(Metric::Gauge(gauge), "", &[]))
             }
-            Self::Quantile { of, percent } => {
-                let by = if by.is_empty() { " by (le)" } else { &by.replace('(', "(le, ") };
-                let buckets = selector(Metric::Distribution(of), "_bucket");
-                format!(
-                    "histogram_quantile(0.{percent:02}, sum{by} (rate({buckets}[$__rate_interval])))"
-                )
+            Self::Quantile { of, percent } => quantile(Metric::Distribution(of), percent),
+            Self::Routes(of) => {
+                let value = match of {
+                    OfRoute::Requests => rate_of(&selector(Metric::Routes, "_count", &[])),
+                    OfRoute::Errors => rate_of(&selector(Metric::Routes, "_count", &ERRORS)),
+                    OfRoute::Time => rate_of(&selector(Metric::Routes, "_sum", &[])),
+                    OfRoute::Quantile { percent } => quantile(Metric::Routes, percent),
+                };
+                format!("topk({MAX_ROUTES}, {value})")
             }
         }
     }
@@ -134,14 +171,15 @@ impl Query {
     /// The query for Datadog, of metrics with this prefix.
     pub(super) fn datadog(self, by: By, prefix: &str) -> Formula {
         let by = by.datadog();
-        let query = |aggregator: &str, metric: Metric, function: &str| {
-            let scope = if metric.has_worker() {
-                "$env,$service,$zone,$worker"
-            } else {
-                "$env,$service,$zone"
-            };
+        let selected = |aggregator: &str, metric: Metric, tags: &[(&str, &str)], function: &str| {
+            let mut scope = "$env,$service,$zone".to_owned();
+            scope.push_str(if metric.has_worker() { ",$worker" } else { "" });
+            scope.extend(tags.iter().map(|(tag, value)| format!(",{tag}:{value}")));
             let dot = if prefix.is_empty() { "" } else { "." };
             format!("{aggregator}:{prefix}{dot}{}{{{scope}}}{by}{function}", metric.statsd_name())
+        };
+        let query = |aggregator: &str, metric: Metric, function: &str| {
+            selected(aggregator, metric, &[], function)
         };
         let sums = |counters: &[Counter], function: &str| -> Vec<String> {
             counters.iter().map(|it| query("sum", Metric::Counter(*it), function)).collect()
@@ -170,6 +208,18 @@ impl Query {
                 queries: vec![query(&format!("p{percent}"), Metric::Distribution(of), "")],
                 formula: name(0),
             },
+            Self::Routes(of) => {
+                let query = match of {
+                    OfRoute::Requests => query("count", Metric::Routes, ".as_rate()"),
+                    OfRoute::Errors => selected("count", Metric::Routes, &ERRORS, ".as_rate()"),
+                    OfRoute::Time => query("sum", Metric::Routes, ".as_rate()"),
+                    OfRoute::Quantile { percent } => {
+                        query(&format!("p{percent}"), Metric::Routes, "")
+                    }
+                };
+                let formula = format!("top({}, {MAX_ROUTES}, 'mean', 'desc')", name(0));
+                Formula { queries: vec![query], formula }
+            }
         }
     }
 }
@@ -179,11 +229,13 @@ fn together(gauge: Gauge) -> &'static str {
     if gauge == Gauge::WorkersUtilization { "avg" } else { "sum" }
 }
 
-/// The series of a metric that the variables of the dashboard select.
-fn selector(metric: Metric, suffix: &str) -> String {
+/// The series of a metric that the variables of the dashboard and these labels select.
+fn selector(metric: Metric, suffix: &str, labels: &[(&str, &str)]) -> String {
     let worker = if metric.has_worker() { r#",worker=~"$worker""# } else { "" };
+    let labels: String =
+        labels.iter().map(|(label, value)| format!(r#",{label}="{value}""#)).collect();
     let name = metric.prometheus_name();
-    format!(r#"{name}{suffix}{{job=~"$job",instance=~"$instance",zone=~"$zone"{worker}}}"#)
+    format!(r#"{name}{suffix}{{job=~"$job",instance=~"$instance",zone=~"$zone"{worker}{labels}}}"#)
 }
 
 /// The name of a query in a formula: `query1` for 0.
@@ -230,6 +282,27 @@ mod tests {
         assert_eq!(
             formula.queries,
             ["req.killed", "req.done", "req.killed"].map(|name| format!("sum:{name}{of_workers}"))
+        );
+    }
+
+    #[test]
+    fn routes_are_those_with_the_highest_values() {
+        let labels = r#"{job=~"$job",instance=~"$instance",zone=~"$zone",worker=~"$worker""#;
+        let query = Query::Routes(OfRoute::Errors);
+        assert_eq!(
+            query.prometheus(By::Route),
+            format!(
+                r#"topk(10, sum by (route) (rate(arctos_route_duration_seconds_count{labels},status="5xx"}}[$__rate_interval])))"#
+            )
+        );
+        let formula = query.datadog(By::Route, "arctos");
+        assert_eq!(formula.formula, "top(query1, 10, 'mean', 'desc')");
+        let expected = "count:arctos.route.duration.seconds{$env,$service,$zone,$worker,status:5xx} by {route}.as_rate()";
+        assert_eq!(formula.queries, [expected]);
+        let slowest = Query::Routes(OfRoute::Quantile { percent: 99 }).prometheus(By::Route);
+        assert!(
+            slowest.starts_with("topk(10, histogram_quantile(0.99, sum by (le, route) (rate("),
+            "{slowest}"
         );
     }
 

@@ -1,8 +1,8 @@
 //! The row for the application's own metrics, whose names no version of arctos can know.
 //!
-//! A variable has the names of all counters that are not the server's, another one those of all distributions. A panel
-//! is repeated for each selected name. The metrics of prometheus_client have neither a zone nor a worker, so only job and
-//! instance filter these panels.
+//! For each kind of metrics, a variable has the names of all that are not the server's, and a panel is repeated for each
+//! selected name. The metrics of prometheus_client have neither a zone nor a worker, so only job and instance filter these
+//! panels.
 
 use serde_json::{Value, json};
 
@@ -14,23 +14,43 @@ pub(super) struct Kind {
     /// The name of the variable.
     variable: &'static str,
     label: &'static str,
-    /// The end of these names in Prometheus.
-    suffix: &'static str,
+    /// The end of these names in Prometheus, as a regular expression.
+    end: &'static str,
+    /// Names, as regular expressions, that are not the application's: those of the server, and what has another kind.
+    others: fn() -> Vec<String>,
     /// The names of the lines, and their queries with `$SERIES` for the selected ones.
     lines: &'static [(&'static str, &'static str)],
 }
 
-pub(super) const KINDS: [Kind; 2] = [
+pub(super) const KINDS: [Kind; 3] = [
     Kind {
         variable: "counter",
         label: "application's counters",
-        suffix: "_total",
+        end: "_total",
+        others: || of_server("", |metric| matches!(metric, Metric::Counter(_))),
         lines: &[("per second", "sum (rate($SERIES[$__rate_interval]))")],
+    },
+    Kind {
+        variable: "gauge",
+        label: "application's gauges",
+        end: "",
+        others: || {
+            // What ends like this has another kind or, as `_info`, always the same value. Prometheus adds the others.
+            let none = [".+_(total|bucket|sum|count|created|info)", "up", "scrape_.+", "ALERTS.*"];
+            let of_server = of_server("", |metric| matches!(metric, Metric::Gauge(_)));
+            of_server.into_iter().chain(none.map(str::to_owned)).collect()
+        },
+        lines: &[("{{instance}}", "sum by (instance) ($SERIES)")],
     },
     Kind {
         variable: "distribution",
         label: "application's distributions",
-        suffix: "_bucket",
+        end: "_bucket",
+        others: || {
+            of_server("_bucket", |metric| {
+                matches!(metric, Metric::Distribution(_) | Metric::Routes)
+            })
+        },
         lines: &[
             ("p50", "histogram_quantile(0.50, sum by (le) (rate($SERIES[$__rate_interval])))"),
             ("p95", "histogram_quantile(0.95, sum by (le) (rate($SERIES[$__rate_interval])))"),
@@ -39,18 +59,19 @@ pub(super) const KINDS: [Kind; 2] = [
     },
 ];
 
+/// The names of the server's metrics for which this holds, with an end.
+fn of_server(end: &str, holds: fn(&Metric) -> bool) -> Vec<String> {
+    let metrics = Metric::all().into_iter().filter(holds);
+    metrics.map(|metric| format!("{}{end}", metric.prometheus_name())).collect()
+}
+
 impl Kind {
     /// The variable with the names. The first one is selected at first.
     pub(super) fn variable(&self) -> Value {
-        let names = Metric::all().into_iter().map(|metric| match metric {
-            Metric::Counter(_) | Metric::Gauge(_) => metric.prometheus_name(),
-            Metric::Distribution(_) => format!("{}_bucket", metric.prometheus_name()),
-        });
-        let of_server: Vec<_> = names.filter(|name| name.ends_with(self.suffix)).collect();
         let query = format!(
             r#"label_values({{__name__=~".+{}",__name__!~"{}",job=~"$job",instance=~"$instance"}}, __name__)"#,
-            self.suffix,
-            of_server.join("|")
+            self.end,
+            (self.others)().join("|")
         );
         json!({
             "name": self.variable,

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from support.ports import free_port
 from support.prometheus import Prometheus, promtool
-from support.server import APPS, WORKER_READY, Server, run
+from support.server import APPS, ROOT, WORKER_READY, Server, run
 from support.statsd_sink import DOGSTATSD, Sink
 from support.waiting import wait_until
 from support.wire import Ended, Wire
@@ -23,15 +23,22 @@ APPLICATION = """
 import plain
 from arctos import metrics
 
-orders = metrics.counter("orders.placed", "Orders placed")
-prices = metrics.distribution("price", "What is paid")
+orders = metrics.counter("orders.placed", "Orders placed", tags=("channel",))
+waiting = metrics.gauge("jobs.waiting", "Jobs that wait", aggregation="max")
+query = metrics.distribution("query.seconds", "How long a query takes, in seconds")
 
 def app(environ, start_response):
-    orders.inc()
-    prices.observe(3)
+    environ["arctos.route"] = environ["PATH_INFO"]
+    orders.inc(channel="web")
+    waiting.set(2)
+    query.observe(0.02)
     return plain.app(environ, start_response)
 """
-OF_THE_APPLICATION = {"counter": "arctos_orders_placed_total", "distribution": "arctos_price_bucket"}
+OF_THE_APPLICATION = {
+    "counter": "arctos_orders_placed_total",
+    "gauge": "arctos_jobs_waiting",
+    "distribution": "arctos_query_seconds_bucket",
+}
 VARIABLES = {
     **{"$job": "shop", "$instance": ".*", "$zone": ".*", "$worker": ".*", "$__rate_interval": "10m"},
     **{f"${name}": metric for name, metric in OF_THE_APPLICATION.items()},
@@ -147,6 +154,9 @@ def observed(tmp_path_factory):
             wait_until(lambda: prometheus.query("arctos_reload_ok_total == 1"))
             wait_until(lambda: prometheus.query('sum(arctos_worker_restarts_total{reason="signal"}) == 1'))
             wait_until(lambda: prometheus.query("min(increase(arctos_resp_status_5xx_total[10m])) > 0"))
+            # Of each worker, a route that fails was scraped twice.
+            failing = 'arctos_route_duration_seconds_count{status="5xx"}'
+            wait_until(lambda: prometheus.query(f"count(increase({failing}[10m])) == 2"))
         # The next two flushes have what was counted so far.
         flushes = lambda received: sum(metric.name == "arctos.workers.target" for metric in received.metrics)  # noqa: E731
         before = sink.look(flushes)
@@ -206,6 +216,17 @@ def test_every_variable_of_the_dashboard_has_values(observed, grafana):
             found = prometheus.ask(f"label/{label}/values", **{"match[]": filled(series)})
             # Of the application, and not of the server.
             assert found == [OF_THE_APPLICATION[variable["name"]]] if label == "__name__" else found, label
+
+
+def test_the_queries_of_the_guide_have_results(observed):
+    """They are for the metrics that another page of the guide defines, as this application does."""
+    prometheus, sink = observed
+    page = (ROOT / "src" / "guide" / "observability.md").read_text()
+    rows = re.findall(r"^\| the \w+ `([a-z.]+)` \| `(.+)` \| `(.+)` \|$", page, re.M)
+    assert len(rows) == 3
+    for name, expression, query in rows:
+        assert prometheus.query(expression), expression
+        assert f":arctos.{name}{{*}}" in query and name in sink.look(names_of)
 
 
 def test_a_selected_worker_hides_no_panel(observed, grafana):
@@ -383,7 +404,7 @@ def test_the_series_of_these_cases_are_those_of_a_server(observed):
 # --- Datadog ---
 
 DATADOG_QUERY = re.compile(
-    r"(?:sum|avg|p50|p95|p99):(?P<name>arctos\.[a-z0-9_.]+)\{(?P<scope>\$\w+(?:,\$\w+)*)\}"
+    r"(?:sum|avg|count|p50|p95|p99):(?P<name>arctos\.[a-z0-9_.]+)\{(?P<scope>\$\w+(?:,\$\w+)*)(?:,status:5xx)?\}"
     r"(?: by \{[a-z]+(?:,[a-z]+)*\})?(?:\.as_(?:rate|count)\(\))?"
 )
 
@@ -417,7 +438,7 @@ def test_the_dashboard_of_datadog_has_what_its_api_requires(datadog):
                 assert query.keys() == {"data_source", "name", "query"} and query["data_source"] == "metrics"
                 assert set(DATADOG_QUERY.fullmatch(query["query"])["scope"].split(",")) <= variables, query
             [formula] = request["formulas"]
-            assert sorted(re.findall(r"[a-z]+[0-9]*", formula["formula"])) == sorted(names)
+            assert sorted(re.findall(r"query[0-9]+", formula["formula"])) == sorted(names)
 
 
 def test_every_metric_of_the_dashboard_of_datadog_is_sent(observed, datadog):

@@ -57,22 +57,25 @@ impl SentSeries {
 
     /// Takes note that a rise was sent.
     pub(super) fn commit(&mut self, delta: SeriesDelta) {
-        match (delta.rise, self.of_mut(delta)) {
-            (Rise::Sum { to, .. }, SeriesTotal::Sum(sent)) => *sent = to,
-            (Rise::Bucket { index, n }, SeriesTotal::Values { buckets, .. }) => {
-                buckets.add(index, n);
-            }
-            (Rise::Sum { .. }, SeriesTotal::Values { .. })
-            | (Rise::Bucket { .. }, SeriesTotal::Sum(_)) => {}
-        }
+        self.change(delta, |_, to| to, Buckets::add);
     }
 
     /// Takes note that a rise was lost after all.
     pub(super) fn roll_back(&mut self, delta: SeriesDelta) {
+        self.change(delta, |from, _| from, Buckets::subtract);
+    }
+
+    /// Changes what was sent: to one end of a rise, or by the number of values in a bucket.
+    fn change(
+        &mut self,
+        delta: SeriesDelta,
+        end: fn(f64, f64) -> f64,
+        count: fn(&mut Buckets, u16, u64),
+    ) {
         match (delta.rise, self.of_mut(delta)) {
-            (Rise::Sum { from, .. }, SeriesTotal::Sum(sent)) => *sent = from,
+            (Rise::Sum { from, to }, SeriesTotal::Sum(sent)) => *sent = end(from, to),
             (Rise::Bucket { index, n }, SeriesTotal::Values { buckets, .. }) => {
-                buckets.subtract(index, n);
+                count(buckets, index, n);
             }
             (Rise::Sum { .. }, SeriesTotal::Values { .. })
             | (Rise::Bucket { .. }, SeriesTotal::Sum(_)) => {}

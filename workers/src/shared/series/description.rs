@@ -76,6 +76,10 @@ pub enum Naming {
     Verbatim = 2,
 }
 
+impl Naming {
+    const ALL: [Self; 2] = [Self::Prefixed, Self::Verbatim];
+}
+
 /// The description of a series, read or about to be written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Description {
@@ -129,11 +133,9 @@ impl Description {
     /// Reads a description; `None` if the bytes are none.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (&[kind, aggregation, naming], mut rest) = bytes.split_first_chunk()?;
-        let kind = Kind::ALL.into_iter().find(|&known| known as u8 == kind)?;
-        let aggregation = Aggregation::ALL.into_iter().find(|&known| known as u8 == aggregation)?;
-        let naming = [Naming::Prefixed, Naming::Verbatim]
-            .into_iter()
-            .find(|&known| known as u8 == naming)?;
+        let kind = variant(Kind::ALL, |known| known as u8, kind)?;
+        let aggregation = variant(Aggregation::ALL, |known| known as u8, aggregation)?;
+        let naming = variant(Naming::ALL, |known| known as u8, naming)?;
         let family = take_text(&mut rest)?;
         let sample = take_text(&mut rest)?;
         let mut tags = Vec::new();
@@ -142,6 +144,11 @@ impl Description {
         }
         Some(Self { kind, aggregation, naming, family, sample, tags })
     }
+}
+
+/// The variant that this byte stands for.
+fn variant<T: Copy, const N: usize>(all: [T; N], byte_of: fn(T) -> u8, byte: u8) -> Option<T> {
+    all.into_iter().find(|known| byte_of(*known) == byte)
 }
 
 fn take_text(rest: &mut &[u8]) -> Option<String> {

@@ -35,6 +35,12 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture
+def path(tmp_path):
+    """A path for the admin socket of a server."""
+    return str(tmp_path / "admin.sock")
+
+
+@pytest.fixture
 def serve():
     """Starts servers for one test. Afterwards each must exit with status 0 and leave no process."""
     with ExitStack() as stack:

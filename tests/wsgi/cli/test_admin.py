@@ -34,12 +34,6 @@ def app(environ, start_response):
 """
 
 
-@pytest.fixture
-def path(tmp_path):
-    """The path of the admin socket."""
-    return str(tmp_path / "admin.sock")
-
-
 def ask(address, target="/metrics", method="GET"):
     """Returns the response to one request, after which the server closes the connection."""
     with Wire(address) as wire:

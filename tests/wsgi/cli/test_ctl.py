@@ -53,12 +53,6 @@ BROKEN = "import a_module_that_is_not_there\n"
 
 
 @pytest.fixture
-def path(tmp_path):
-    """The path of the admin socket."""
-    return str(tmp_path / "admin.sock")
-
-
-@pytest.fixture
 def ctl(path):
     """Runs a verb. Returns exit status, standard output and standard error."""
     return lambda *words: run("ctl", *words, "--admin", f"unix:{path}")

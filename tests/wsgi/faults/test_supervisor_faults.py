@@ -73,12 +73,6 @@ def show(what, took_ms):
     print(f"{what}: {len(took_ms)} answers, median {middle:.2f} ms, worst {worst:.2f} ms")
 
 
-@pytest.fixture
-def path(tmp_path):
-    """The path of the admin socket."""
-    return str(tmp_path / "admin")
-
-
 # --- Metrics: F13 ---
 
 

@@ -40,12 +40,6 @@ app = get_wsgi_application()
 ROUTES = {"flask": (FLASK, "/orders/<int:number>"), "falcon": (FALCON, "/orders/{number}"), "django": (DJANGO, "/orders/<int:number>")}
 
 
-@pytest.fixture
-def path(tmp_path):
-    """The path of the admin socket."""
-    return str(tmp_path / "admin.sock")
-
-
 def counts(path):
     """Returns the number of requests by route and status."""
     found = {}

@@ -44,12 +44,6 @@ def at_busy():
 
 
 @pytest.fixture
-def path(tmp_path):
-    """The path of the admin socket."""
-    return str(tmp_path / "admin.sock")
-
-
-@pytest.fixture
 def address(path):
     """The address of the admin socket."""
     return f"unix:{path}"

@@ -3,17 +3,10 @@
 import socket
 import time
 
-import pytest
 from support.admin_client import scrape
 from support.statsd_sink import DOGSTATSD, finish
 from support.waiting import wait_until
 from support.wire import Wire
-
-
-@pytest.fixture
-def path(tmp_path):
-    """The path of the admin socket."""
-    return str(tmp_path / "admin.sock")
 
 
 def samples(path):

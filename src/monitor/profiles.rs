@@ -221,7 +221,9 @@ impl SampledWorker {
         let (slot, pid) = (self.slot, u32::try_from(self.pid.0).unwrap_or(0));
         let unanswered = &mut self.unanswered;
         self.area.drain(|words| match message::read(words) {
-            Some(message @ Message::Code { .. }) => recording.add_message(slot, message, 0),
+            Some(message @ (Message::Code { .. } | Message::Route { .. })) => {
+                recording.add_message(slot, message, 0);
+            }
             Some(message @ Message::Sample { pid: from, .. }) => {
                 // Another worker had this area before, and its last samples count, too.
                 let weight = if from == pid { std::mem::take(unanswered).max(1) } else { 1 };
@@ -254,5 +256,6 @@ impl SampledWorker {
     /// The profile ends, or the worker has ended.
     fn conclude(&self, recording: &mut Recording) {
         recording.add_unanswered(self.slot, self.unanswered);
+        recording.end_process(u32::try_from(self.pid.0).unwrap_or(0));
     }
 }

@@ -1,9 +1,9 @@
 //! Brendan Gregg's folded format: a line for each stack, with its frames from the outermost one, and its number of
-//! samples. Each stack begins with its worker, and with its route if that is known.
+//! samples. Each stack begins with its worker, and with its route if there are routes.
 
 use std::fmt::Write as _;
 
-use super::names::label;
+use super::names::{label, route_label};
 use super::report::{Profile, Stack};
 
 /// The whole text.
@@ -20,7 +20,7 @@ pub fn draw(profile: &Profile) -> String {
 
 /// The frames that say whose stack it is.
 fn roots(stack: &Stack) -> impl Iterator<Item = String> {
-    let route = stack.route.as_ref().map(|route| format!("route {route}"));
+    let route = stack.route.as_deref().map(route_label);
     [Some(format!("worker {}", stack.slot)), route].into_iter().flatten()
 }
 

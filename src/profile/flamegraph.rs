@@ -2,7 +2,7 @@
 //!
 //! The crate `inferno` draws such pictures, too, but brings a dozen crates for it, does not follow the dark mode of the
 //! reader, and knows nothing of workers. A width is a share of the samples, a row a depth, and the outermost function is
-//! at the bottom. Workers are drawn as one, because they run the same code; routes are apart if they are known.
+//! at the bottom. Workers are drawn as one, because they run the same code; routes are apart, below their functions.
 
 mod page;
 mod tree;
@@ -157,6 +157,18 @@ mod tests {
         assert!(svg.contains("width=\"1062.00\""), "90 % of 1180: {svg}");
         assert!(svg.contains("fast&lt;T&gt; (shop/views.py:50)"), "{svg}");
         assert!(svg.contains("<title>all: 100 samples, 100.0%</title>"), "{svg}");
+    }
+
+    #[test]
+    fn each_route_has_a_box_below_its_functions() {
+        let mut profile = profile();
+        profile.stacks[0].route = Some("/orders/<int:id>".to_owned());
+        profile.stacks[2].route = Some("[no route]".to_owned());
+        let svg = draw(&profile);
+        let boxes =
+            ["route /orders/&lt;int:id&gt;: 80 samples, 80.0%", "[no route]: 10 samples, 10.0%"];
+        assert!(boxes.iter().all(|it| svg.contains(&format!("<title>{it}</title>"))), "{svg}");
+        assert!(svg.contains("<title>slow (shop/views.py:42): 80 samples"), "{svg}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `lines` | the line of an instruction, from CPython's line tables |
 //! | `recording` | the samples of a running profile, in the supervisor |
+//! | `numbered` | equal values with one number |
 //! | `report` | a finished profile as JSON, which the admin socket answers, and back |
 //! | `names` | short names of functions and files |
 //! | `collapsed`, `speedscope`, `top`, `flamegraph` | the formats |
@@ -15,6 +16,7 @@ pub mod collapsed;
 pub mod flamegraph;
 pub mod lines;
 mod names;
+mod numbered;
 pub mod recording;
 pub mod report;
 pub mod speedscope;

@@ -1,6 +1,6 @@
-//! Short names of functions and files, for people.
+//! Short names of functions, files and routes, for people.
 
-use super::report::Frame;
+use super::report::{Frame, NO_ROUTE, UNFINISHED};
 
 /// What the name of a file begins with before what matters to a reader.
 const PREFIXES: [&str; 2] = ["/site-packages/", "/dist-packages/"];
@@ -23,6 +23,14 @@ pub(super) fn short_file(file: &str) -> &str {
     match file.rmatch_indices('/').nth(DIRECTORIES) {
         Some((slash, _)) => file.get(slash + 1..).unwrap_or(file),
         None => file,
+    }
+}
+
+/// A route, as a frame that calls the functions of its requests.
+pub(super) fn route_label(route: &str) -> String {
+    match route {
+        NO_ROUTE | UNFINISHED => route.to_owned(),
+        _ => format!("route {route}"),
     }
 }
 
@@ -52,6 +60,12 @@ mod tests {
         ] {
             assert_eq!(short_file(file), short);
         }
+    }
+
+    #[test]
+    fn what_stands_for_a_route_is_none() {
+        let labels = ["/orders/{id}", NO_ROUTE, UNFINISHED].map(route_label);
+        assert_eq!(labels, ["route /orders/{id}", "[no route]", "[unfinished]"]);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! The samples of a running profile: equal stacks are counted, so that its size depends on the application's code and
 //! not on its time.
+//!
+//! The route of a request is known once its call has ended. Until then, the samples of each worker's running request are
+//! counted apart.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,14 +11,20 @@ use std::rc::Rc;
 use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::samples::Message;
 use arctos_worker::shared::samples::message::{Code, SampledFrame, UNKNOWN_OFFSET};
+use arctos_worker::shared::series::OTHER;
 
 use super::lines::line_at;
-use super::report::{Frame, Profile, Stack, WorkerTally};
+use super::numbered::Numbered;
+use super::report::{Frame, NO_ROUTE, Profile, Stack, UNFINISHED, WorkerTally};
 
 /// The maximum number of different stacks. Others count as one, which says so.
 const MAX_STACKS: usize = 20_000;
 /// The maximum number of different lines, and of code objects.
 const MAX_FRAMES: usize = 50_000;
+/// The maximum number of different routes. Others count as one, as they do in the metrics.
+const MAX_ROUTES: usize = 1000;
+/// The maximum number of processes whose running requests are kept. There are never as many workers.
+const MAX_RUNNING: usize = 10_000;
 
 /// What the server, and not the application, was doing.
 pub const SERVER_FRAME: &str = "[server]";
@@ -28,23 +37,48 @@ const UNKNOWN_FRAME: &str = "[unknown]";
 
 /// The number of a frame in the report.
 type FrameId = u32;
+/// The number of a stack, whoever ran it.
+type PathId = u32;
 
 /// The samples so far.
 #[derive(Default)]
 pub struct Recording {
-    frames: Vec<Frame>,
-    ids: HashMap<Frame, FrameId>,
+    frames: Numbered<Frame, MAX_FRAMES>,
     codes: HashMap<(u32, u32), Rc<Code>>,
     /// Instructions that were resolved, by process.
     resolved: HashMap<(u32, SampledFrame), FrameId>,
+    paths: Numbered<Vec<FrameId>, MAX_STACKS>,
+    routes: Numbered<String, MAX_ROUTES>,
     stacks: HashMap<StackKey, u64>,
+    /// By process.
+    running: HashMap<u32, RunningRequest>,
     workers: HashMap<SlotId, WorkerTally>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct StackKey {
     slot: SlotId,
-    frames: Vec<FrameId>,
+    route: Route,
+    path: PathId,
+}
+
+/// What is known of the route of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Route {
+    /// No request ran.
+    Inapplicable,
+    /// The application has named none.
+    Unnamed,
+    /// The request did not end.
+    Unfinished,
+    /// Its number.
+    Named(u32),
+}
+
+/// A request whose call had not ended when it was sampled.
+struct RunningRequest {
+    request: u64,
+    stacks: HashMap<StackKey, u64>,
 }
 
 impl Recording {
@@ -76,28 +110,56 @@ impl Recording {
                     self.codes.insert((pid, code.number), Rc::new(code));
                 }
             }
-            Message::Sample { pid, frames, .. } => {
+            Message::Sample { pid, request, frames } => {
                 let mut stack: Vec<_> =
                     frames.iter().map(|frame| self.resolve(pid, *frame)).collect();
                 stack.reverse();
                 if stack.is_empty() {
                     return self.add_server(slot, weight);
                 }
-                self.add_stack(slot, stack, weight);
+                self.tally(slot).busy_count += weight;
+                let path = self.path(stack);
+                match request {
+                    0 => self.count(StackKey { slot, route: Route::Inapplicable, path }, weight),
+                    _ => {
+                        let key = StackKey { slot, route: Route::Unfinished, path };
+                        self.add_running(pid, request, key, weight);
+                    }
+                }
             }
+            Message::Route { pid, request, route } => self.end_call(pid, request, route),
+        }
+    }
+
+    /// A worker has ended, or the profile does. Its request did not.
+    pub fn end_process(&mut self, pid: u32) {
+        if let Some(running) = self.running.remove(&pid) {
+            self.settle(running, Route::Unfinished);
         }
     }
 
     /// Ends the profile, which took this long.
-    pub fn finish(self, elapsed: std::time::Duration) -> Profile {
+    pub fn finish(mut self, elapsed: std::time::Duration) -> Profile {
+        for running in std::mem::take(&mut self.running).into_values() {
+            self.settle(running, Route::Unfinished);
+        }
+        if self.routes.is_empty() {
+            self.forget_routes();
+        }
+        let (paths, routes) = (self.paths.into_values(), self.routes.into_values());
+        let route_of = |route| match route {
+            Route::Inapplicable => None,
+            Route::Unnamed => Some(NO_ROUTE.to_owned()),
+            Route::Unfinished => Some(UNFINISHED.to_owned()),
+            Route::Named(number) => routes.get(number as usize).cloned(),
+        };
+        let path_of = |path: PathId| paths.get(path as usize).cloned().unwrap_or_default();
         let mut stacks: Vec<_> = self.stacks.into_iter().collect();
-        stacks.sort_unstable_by(|(a, a_count), (b, b_count)| {
-            (a.slot.0, b_count, &a.frames).cmp(&(b.slot.0, a_count, &b.frames))
-        });
+        stacks.sort_unstable_by_key(|(key, count)| (key.slot.0, u64::MAX - count, *key));
         let stacks = stacks.into_iter().map(|(key, count)| Stack {
             slot: key.slot.0,
-            route: None,
-            frames: key.frames,
+            route: route_of(key.route),
+            frames: path_of(key.path),
             count,
         });
         let mut workers: Vec<_> = self.workers.into_values().collect();
@@ -106,32 +168,79 @@ impl Recording {
             seconds: elapsed.as_secs_f64(),
             interval_ms: super::INTERVAL.as_millis().try_into().unwrap_or(0),
             workers,
-            frames: self.frames,
+            frames: self.frames.into_values(),
             stacks: stacks.collect(),
+        }
+    }
+
+    /// A sample of a request that is still running.
+    fn add_running(&mut self, pid: u32, request: u64, key: StackKey, ticks: u64) {
+        if self.running.get(&pid).is_some_and(|running| running.request != request) {
+            self.end_process(pid); // Without a route, which no worker leaves out.
+        }
+        let is_full = self.running.len() >= MAX_RUNNING;
+        match self.running.entry(pid) {
+            Entry::Occupied(mut running) => {
+                *running.get_mut().stacks.entry(key).or_insert(0) += ticks;
+            }
+            Entry::Vacant(new) if !is_full => {
+                new.insert(RunningRequest { request, stacks: [(key, ticks)].into() });
+            }
+            Entry::Vacant(_) => self.count(key, ticks),
+        }
+    }
+
+    /// The call of a request has ended.
+    fn end_call(&mut self, pid: u32, request: u64, route: Option<String>) {
+        let Entry::Occupied(running) = self.running.entry(pid) else { return };
+        if running.get().request != request {
+            return; // An earlier profile has sampled it.
+        }
+        let running = running.remove();
+        let route = match route {
+            Some(route) => Route::Named(self.routes.number(route, || OTHER.to_owned())),
+            None => Route::Unnamed,
+        };
+        self.settle(running, route);
+    }
+
+    fn settle(&mut self, running: RunningRequest, route: Route) {
+        for (key, ticks) in running.stacks {
+            self.count(StackKey { route, ..key }, ticks);
+        }
+    }
+
+    /// Nothing is said about routes where there are none.
+    fn forget_routes(&mut self) {
+        for (key, count) in std::mem::take(&mut self.stacks) {
+            let key = StackKey { route: Route::Inapplicable, ..key };
+            *self.stacks.entry(key).or_insert(0) += count;
         }
     }
 
     fn add_named(&mut self, slot: SlotId, name: &str, ticks: u64) {
         if ticks > 0 {
-            let frame = self.intern(Frame { function: name.to_owned(), ..Frame::default() });
-            self.add_stack(slot, vec![frame], ticks);
+            let frame = self.frame(named(name));
+            self.tally(slot).busy_count += ticks;
+            let path = self.path(vec![frame]);
+            self.count(StackKey { slot, route: Route::Inapplicable, path }, ticks);
         }
     }
 
-    fn add_stack(&mut self, slot: SlotId, frames: Vec<FrameId>, ticks: u64) {
-        self.tally(slot).busy_count += ticks;
-        let is_full = self.stacks.len() >= MAX_STACKS;
-        match self.stacks.entry(StackKey { slot, frames }) {
-            Entry::Occupied(mut known) => *known.get_mut() += ticks,
-            Entry::Vacant(new) if !is_full => {
-                new.insert(ticks);
-            }
-            Entry::Vacant(_) => {
-                let other = Frame { function: OTHER_FRAME.to_owned(), ..Frame::default() };
-                let frames = vec![self.intern(other)];
-                *self.stacks.entry(StackKey { slot, frames }).or_insert(0) += ticks;
-            }
-        }
+    fn path(&mut self, frames: Vec<FrameId>) -> PathId {
+        let all = &mut self.frames;
+        self.paths.number(frames, || vec![all.number(named(OTHER_FRAME), || named(UNKNOWN_FRAME))])
+    }
+
+    fn other_path(&mut self) -> PathId {
+        let frames = vec![self.frame(named(OTHER_FRAME))];
+        self.paths.number(frames.clone(), || frames)
+    }
+
+    fn count(&mut self, key: StackKey, ticks: u64) {
+        let has_room = self.stacks.len() < MAX_STACKS || self.stacks.contains_key(&key);
+        let key = if has_room { key } else { StackKey { path: self.other_path(), ..key } };
+        *self.stacks.entry(key).or_insert(0) += ticks;
     }
 
     fn tally(&mut self, slot: SlotId) -> &mut WorkerTally {
@@ -143,7 +252,7 @@ impl Recording {
         if let Some(id) = self.resolved.get(&(pid, frame)) {
             return *id;
         }
-        let named = match self.codes.get(&(pid, frame.code)).cloned() {
+        let found = match self.codes.get(&(pid, frame.code)).cloned() {
             Some(code) => Frame {
                 line: match frame.offset {
                     UNKNOWN_OFFSET => code.first_line,
@@ -153,124 +262,24 @@ impl Recording {
                 function: code.name.clone(),
                 file: code.file.clone(),
             },
-            None => Frame { function: UNKNOWN_FRAME.to_owned(), ..Frame::default() },
+            None => named(UNKNOWN_FRAME),
         };
-        let id = self.intern(named);
+        let id = self.frame(found);
         if self.resolved.len() < MAX_FRAMES {
             self.resolved.insert((pid, frame), id);
         }
         id
     }
 
-    fn intern(&mut self, frame: Frame) -> FrameId {
-        let next = self.frames.len();
-        if let Some(id) = self.ids.get(&frame) {
-            return *id;
-        }
-        // The last place is for all frames above the maximum.
-        let frame = match next {
-            0..MAX_FRAMES => frame,
-            MAX_FRAMES => Frame { function: UNKNOWN_FRAME.to_owned(), ..Frame::default() },
-            _ => return MAX_FRAMES as FrameId,
-        };
-        let id = FrameId::try_from(next).unwrap_or(FrameId::MAX);
-        self.ids.insert(frame.clone(), id);
-        self.frames.push(frame);
-        id
+    fn frame(&mut self, frame: Frame) -> FrameId {
+        self.frames.number(frame, || named(UNKNOWN_FRAME))
     }
+}
+
+/// A frame that stands for something else than Python code.
+fn named(function: &str) -> Frame {
+    Frame { function: function.to_owned(), ..Frame::default() }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use arctos_worker::shared::samples::message::{LineFormat, UNKNOWN_CODE};
-
-    use super::*;
-
-    const SLOT: SlotId = SlotId(0);
-
-    fn code(number: u32, name: &str) -> Message {
-        let code = Code {
-            number,
-            first_line: 10,
-            name: name.to_owned(),
-            file: "/app/views.py".to_owned(),
-            format: LineFormat::Pairs,
-            lines: vec![4, 1, 4, 1],
-        };
-        Message::Code { pid: 7, code }
-    }
-
-    fn sample(pid: u32, frames: &[(u32, u32)]) -> Message {
-        let frames = frames.iter().map(|&(code, offset)| SampledFrame { code, offset });
-        Message::Sample { pid, request: 1, frames: frames.collect() }
-    }
-
-    fn shown(profile: &Profile) -> Vec<(String, u64)> {
-        let name = |id: &u32| {
-            let frame = &profile.frames[*id as usize];
-            format!("{}:{}", frame.function, frame.line)
-        };
-        let stacks = profile.stacks.iter();
-        let text = |stack: &Stack| stack.frames.iter().map(name).collect::<Vec<_>>().join(" ");
-        stacks.map(|stack| (text(stack), stack.count)).collect()
-    }
-
-    #[test]
-    fn equal_stacks_are_counted_with_their_lines() {
-        let mut recording = Recording::default();
-        recording.add_message(SLOT, code(0, "inner"), 1);
-        recording.add_message(SLOT, code(1, "outer"), 1);
-        for _ in 0..3 {
-            recording.add_message(SLOT, sample(7, &[(0, 0), (1, 4)]), 1);
-        }
-        recording.add_message(SLOT, sample(7, &[(0, 4), (1, 4)]), 2);
-        recording.add_message(SLOT, sample(7, &[(0, UNKNOWN_OFFSET)]), 1);
-        let profile = recording.finish(Duration::from_secs(1));
-        let expected = [("outer:12 inner:11", 3), ("outer:12 inner:12", 2), ("inner:10", 1)];
-        assert_eq!(shown(&profile), expected.map(|(text, count)| (text.to_owned(), count)));
-        assert_eq!(profile.workers[0].busy_count, 6);
-    }
-
-    #[test]
-    fn idle_time_is_no_stack_and_the_rest_is() {
-        let mut recording = Recording::default();
-        recording.add_idle(SLOT, 50);
-        recording.add_server(SLOT, 3);
-        recording.add_message(SLOT, sample(7, &[]), 2);
-        recording.add_unanswered(SLOT, 4);
-        recording.add_unanswered(SLOT, 0);
-        recording.add_lost(SLOT, 1);
-        let profile = recording.finish(Duration::from_secs(1));
-        let expected = [("[server]:0".to_owned(), 5), ("[no answer]:0".to_owned(), 4)];
-        assert_eq!(shown(&profile), expected);
-        let expected = WorkerTally { slot: 0, busy_count: 9, idle_count: 50, lost_count: 1 };
-        assert_eq!(profile.workers, [expected]);
-    }
-
-    #[test]
-    fn code_of_another_process_is_another_function() {
-        let mut recording = Recording::default();
-        recording.add_message(SLOT, code(0, "old"), 1);
-        recording.add_message(SLOT, sample(8, &[(0, 0)]), 1);
-        recording.add_message(SLOT, sample(7, &[(UNKNOWN_CODE, 0)]), 1);
-        let profile = recording.finish(Duration::from_secs(1));
-        assert_eq!(shown(&profile), [("[unknown]:0".to_owned(), 2)]);
-    }
-
-    #[test]
-    fn the_number_of_stacks_and_frames_is_bounded() {
-        let mut recording = Recording::default();
-        let many = MAX_FRAMES as u32 + 1000;
-        for number in 0..many {
-            recording.add_message(SLOT, code(number, &format!("f{number}")), 1);
-            recording.add_message(SLOT, sample(7, &[(number, 0)]), 1);
-        }
-        let profile = recording.finish(Duration::from_secs(1));
-        assert!(profile.frames.len() <= MAX_FRAMES + 1, "{}", profile.frames.len());
-        assert!(profile.stacks.len() <= MAX_STACKS + 1, "{}", profile.stacks.len());
-        assert_eq!(profile.stacks.iter().map(|stack| stack.count).sum::<u64>(), u64::from(many));
-        assert!(shown(&profile)[0].0.starts_with("[other stacks]"));
-    }
-}
+mod tests;

@@ -4,6 +4,11 @@
 
 use serde_json::{Value, json};
 
+/// The route of requests whose application has named none.
+pub const NO_ROUTE: &str = "[no route]";
+/// The route of requests that had not ended with the profile, or died with their worker.
+pub const UNFINISHED: &str = "[unfinished]";
+
 /// A finished profile.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Profile {
@@ -47,6 +52,7 @@ pub struct Frame {
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Stack {
     pub slot: u16,
+    /// The route of the request that ran. `None` if none ran, or if no request of the profile has named a route.
     pub route: Option<String>,
     pub frames: Vec<u32>,
     pub count: u64,

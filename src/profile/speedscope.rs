@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::names::route_label;
 use super::report::{Frame, Profile, Stack};
 
 const SCHEMA: &str = "https://www.speedscope.app/file-format-schema.json";
@@ -14,7 +15,7 @@ pub fn draw(profile: &Profile) -> String {
     routes.sort_unstable();
     routes.dedup();
     let first_route = frames.len();
-    frames.extend(routes.iter().map(|route| json!({"name": format!("route {route}")})));
+    frames.extend(routes.iter().map(|route| json!({"name": route_label(route)})));
     let ids = |stack: &Stack| {
         let route = stack.route.as_deref().and_then(|route| routes.binary_search(&route).ok());
         let known = stack.frames.iter().filter(|id| (**id as usize) < profile.frames.len());

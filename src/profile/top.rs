@@ -1,4 +1,4 @@
-//! Functions by the time in themselves, and in total with what they call.
+//! Functions by the time in themselves, and in total with what they call; routes by the time of their requests.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::names::short_file;
 use super::report::{Frame, Profile, WorkerTally};
 
-/// The number of functions that are shown.
+/// The number of functions, and of routes, that are shown.
 const ROWS: usize = 30;
 
 /// A function and its samples.
@@ -76,7 +76,20 @@ fn function(frame: &Frame) -> Function<'_> {
     (&frame.function, &frame.file, frame.first_line)
 }
 
-/// The table.
+/// All routes with their samples, those with the most first.
+pub fn routes(profile: &Profile) -> Vec<(&str, u64)> {
+    let mut counts: HashMap<&str, u64> = HashMap::new();
+    for stack in &profile.stacks {
+        if let Some(route) = &stack.route {
+            *counts.entry(route).or_default() += stack.count;
+        }
+    }
+    let mut routes: Vec<_> = counts.into_iter().collect();
+    routes.sort_unstable_by(|(a, a_count), (b, b_count)| (b_count, a).cmp(&(a_count, b)));
+    routes
+}
+
+/// The tables.
 pub fn draw(profile: &Profile) -> String {
     let busy = profile.busy_count();
     let mut text = summary(profile);
@@ -99,6 +112,16 @@ pub fn draw(profile: &Profile) -> String {
     }
     if rows.len() > ROWS {
         let _ = writeln!(text, "... and {} more functions", rows.len() - ROWS);
+    }
+    let routes = routes(profile);
+    if !routes.is_empty() {
+        text += "\n   time          route\n";
+    }
+    for (route, count) in routes.iter().take(ROWS) {
+        let _ = writeln!(text, "{:5.1}% {count:>6}  {route}", percent(*count));
+    }
+    if routes.len() > ROWS {
+        let _ = writeln!(text, "... and {} more routes", routes.len() - ROWS);
     }
     text
 }
@@ -125,6 +148,7 @@ pub fn summary(profile: &Profile) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::report::Stack;
     use super::super::report::stage::profile;
     use super::*;
 
@@ -164,6 +188,24 @@ mod tests {
             table.contains(" 90.0%     90   90.0%     90  slow (shop/views.py:42)\n"),
             "{table}"
         );
+        assert!(!table.contains("route"), "{table}");
         assert!(draw(&Profile::default()).contains("No worker ran anything"));
+    }
+
+    #[test]
+    fn routes_are_a_table_of_their_own() {
+        let mut profile = profile();
+        for (stack, route) in profile.stacks.iter_mut().zip(["/b", "/a", "/a"]) {
+            stack.route = Some(route.to_owned());
+        }
+        profile.stacks[1].count = 70;
+        assert_eq!(routes(&profile), [("/a", 80), ("/b", 80)]);
+        profile.stacks[1].count = 10;
+        let table = draw(&profile);
+        let expected = "\n   time          route\n 80.0%     80  /b\n 20.0%     20  /a\n";
+        assert!(table.ends_with(expected), "{table}");
+        let stack = |route| Stack { route: Some(format!("/{route}")), ..profile.stacks[0].clone() };
+        profile.stacks = (0..ROWS + 2).map(stack).collect();
+        assert!(draw(&profile).ends_with("\n... and 2 more routes\n"));
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn arguments() -> Vec<Arg> {
             .long(FORMAT)
             .value_name("FORMAT")
             .help(
-                "An SVG picture, lines for other tools, a file for speedscope.app, or a table of functions",
+                "An SVG picture, lines for other tools, a file for speedscope.app, or tables of functions and routes",
             )
             .default_value(ProfileFormat::default().name())
             .value_parser(PossibleValuesParser::new(ProfileFormat::ALL.map(ProfileFormat::name))),

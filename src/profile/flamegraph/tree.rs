@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::names::{label, short_file};
+use super::super::names::{label, route_label, short_file};
 use super::super::report::{Frame, Profile};
 
 /// All stacks.
@@ -30,7 +30,7 @@ impl Tree {
         for stack in &profile.stacks {
             root.count += stack.count;
             let mut node = &mut root;
-            let route = stack.route.as_ref().map(|route| format!("route {route}"));
+            let route = stack.route.as_deref().map(route_label);
             let route = route.map(|function| Frame { function, ..Frame::default() });
             for frame in route.iter().chain(profile.frames_of(stack)) {
                 node = node.child(frame);

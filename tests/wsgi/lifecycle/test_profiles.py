@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from html import unescape
 
 import pytest
 import requests
@@ -41,6 +42,53 @@ def at_busy():
     while time.monotonic() < end:
         pass
 """ + "".join(f"\n\ndef at_{name}():\n    {code}\n" for name, code in STUCK.items())
+SHOP = """
+import time
+from arctos.contrib.flask import name_routes
+from flask import Flask
+
+app = Flask("shop")
+
+
+def spin():
+    end = time.monotonic() + 0.02
+    while time.monotonic() < end:
+        pass
+
+
+@app.before_request
+def authorize():
+    spin()
+
+
+name_routes(app)
+
+
+@app.get("/orders/<int:number>")
+def order(number):
+    spin()
+    return "order"
+
+
+@app.get("/export")
+def export():
+    def lines():
+        for number in range(5):
+            spin()
+            yield f"{number} "
+    return lines()
+
+
+@app.errorhandler(404)
+def missing(error):
+    spin()
+    return "missing", 404
+
+
+@app.get("/wait")
+def wait():
+    time.sleep(60)
+"""
 
 
 @pytest.fixture
@@ -196,6 +244,43 @@ def test_the_formats_agree_and_idle_time_is_apart(app, address):
         assert all(0 <= number < len(names) for sample in one["samples"] for number in sample)
     assert "worker 1:" in table and "worker 0:" not in table
     assert "at_busy" not in idle and "100% idle" in idle
+
+
+def test_samples_are_tagged_with_the_route_that_their_request_names(tmp_path, address):
+    (tmp_path / "shop.py").write_text(SHOP)
+    stop_at_once = ("--graceful-timeout", "1", "--timeout", "0")
+    with Server("shop:app", "--chdir", tmp_path, "--admin-bind", address, *stop_at_once, workers=4) as server:
+        server.ready()
+        with ExitStack() as running:
+            running.enter_context(Wire(("127.0.0.1", server.port))).get("/wait")
+            loads = [running.enter_context(clients(server, path, 1)) for path in ("/orders/7", "/export", "/nowhere")]
+            wait_until(lambda: all(loads))
+            stacks = lines_of(profile(address, "--format", "collapsed"))
+            table = profile(address, "--format", "top")
+            file = json.loads(profile(address, "--format", "speedscope"))
+            svg = profile(address)
+        server.kill()
+    routes = {
+        "order": "route /orders/<int:number>",
+        "lines": "route /export",
+        "missing": "[no route]",
+        "wait": "[unfinished]",
+    }
+    for function, route in routes.items():
+        found = routes_of(stacks, function)
+        assert route in found and found <= {route, "[unfinished]"}, (function, found)
+    assert routes_of(stacks, "authorize") >= {"route /orders/<int:number>", "route /export", "[no route]"}
+    named = {route.removeprefix("route ") for route in routes.values()}
+    by_route = table.partition("   time          route\n")[2]
+    assert set(re.findall(r"^ *[\d.]+% +\d+  (.+)$", by_route, re.M)) == named, table
+    assert set(routes.values()) <= {frame["name"] for frame in file["shared"]["frames"]}
+    assert set(routes.values()) <= {unescape(name) for name in re.findall(r"<title>(.*?): \d+ samples?, ", svg)}
+
+
+def routes_of(stacks, function):
+    """The routes of the stacks that have this function of the shop."""
+    found = re.compile(rf"(.*\.)?{function} \(.*/shop\.py:\d+\)")
+    return {frames[1] for frames, _ in stacks if any(map(found.fullmatch, frames))}
 
 
 def test_a_second_profile_and_wrong_ones_are_refused(app, path, address):

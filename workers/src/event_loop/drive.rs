@@ -377,8 +377,7 @@ fn answer<A: Application>(
     }
     context.files = files;
     kept::variables(app, client, &context.settings);
-    finish::note_names(app, context, client);
-    finish::end_call(context, client.timing());
+    finish::end_first_call(app, context, client);
 }
 
 /// Queues what the application returned. What it still owes, or has to be closed, stays with the client, named
@@ -441,7 +440,7 @@ fn pull<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
         }
         Err(error) => fail(conn, error, context.entry, &rules),
     }
-    finish::end_call(context, Some(timing));
+    timing.application += finish::end_call(context, timing.route);
 }
 
 /// Ends a reply that the application failed to give, or to complete.

@@ -12,6 +12,7 @@ use crate::event_loop::finished_request::FinishedRequest;
 use crate::event_loop::record::{Phases, Record, Timing};
 use crate::event_loop::routes::RouteId;
 use crate::http::Status;
+use crate::process::stack_sampler;
 use crate::shared::fd;
 use crate::shared::scoreboard::{Exemplar, StatusClass};
 
@@ -58,19 +59,20 @@ pub(super) fn names_requests(context: &WorkerContext) -> bool {
         || context.access.as_ref().is_some_and(AccessLog::names_requests)
 }
 
-/// Notes the route that the application has named, and the trace that the request belongs to.
+/// The application has returned from the call for a request. Notes the route that it has named, and the trace that the
+/// request belongs to.
 #[inline]
-pub(super) fn note_names<A: Application>(
+pub(super) fn end_first_call<A: Application>(
     app: &A,
     context: &mut WorkerContext,
     client: &mut Client<A::Body>,
 ) {
-    let (route, trace) = (app.route(), app.sampled_trace());
-    if (route.is_some() || trace.is_some())
-        && let Some(timing) = client.timing()
-    {
-        timing.route = route.map(|route| context.routes.number(route));
-        timing.trace = trace;
+    let route = app.route().map(|route| context.routes.number(route));
+    let took = end_call(context, route);
+    if let Some(timing) = client.timing() {
+        timing.route = route;
+        timing.trace = app.sampled_trace();
+        timing.application += took;
     }
 }
 
@@ -131,12 +133,10 @@ fn close<B: AppBody>(
         context.flush_access_log();
         resume(context, record, &timing);
     }
-    let began = context.clock.monotonic();
     let record = client.close_reply();
     context.leave_if_forked();
     if owes_close {
-        end_call(context, None);
-        phases.application += context.clock.monotonic().saturating_sub(began);
+        phases.application += end_call(context, route);
     }
     context.entry.requests.application.record(phases.application);
     let is_slow = slow::is_slow(context, &phases);
@@ -161,15 +161,15 @@ pub(super) fn resume(context: &WorkerContext, record: &Record, timing: &Timing) 
     admission::show(context, monotonic, since, (record.method(), record.path()));
 }
 
-/// The application has returned, from a call that began when the clock was read last.
-pub(super) fn end_call(context: &mut WorkerContext, timing: Option<&mut Timing>) {
+/// The application has returned from a call for a request with this route, which began when the clock was read last.
+/// Returns how long it took.
+pub(super) fn end_call(context: &mut WorkerContext, route: Option<RouteId>) -> Duration {
     let began = context.clock.monotonic();
     context.clock.read();
     let ended = context.clock.monotonic();
     context.entry.end_call(ended);
-    if let Some(timing) = timing {
-        timing.application += ended.saturating_sub(began);
-    }
+    stack_sampler::end_call(context.entry, || route.map(|route| context.routes.name(route)));
+    ended.saturating_sub(began)
 }
 
 /// Writes the line of a request that is finished, or was refused, to the access log.

@@ -12,6 +12,9 @@
 //! | a thread that samples | os.fork() warns in a process with threads, and the thread cannot be started while the worker is in C code |
 //! | a timer in the worker | it has to be armed and stopped; the supervisor, which reaps its workers, can send a signal at no risk, and none to a worker that is idle |
 //!
+//! A sample says which request ran, and not on which route: the application names it in an object of Python, at any time of
+//! the call. So the event loop reports the route at the end of each call in which a sample was taken ([`end_call`]).
+//!
 //! SA_RESTART lets most system calls go on. poll(2), select(2) and sleeps are interrupted by any handler: Python
 //! continues them by itself (PEP 475).
 #![expect(unsafe_code, reason = "a signal handler, which finds its values in statics")]
@@ -23,13 +26,15 @@ mod walk;
 
 use std::ffi::c_int;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering, compiler_fence};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::signal::{SigSet, SigmaskHow};
 
 use super::signals::{self, is_worker, sample_signal, take_default_action};
-use crate::shared::samples::SampleArea;
+use crate::shared::samples::{SampleArea, message};
 use crate::shared::scoreboard::WorkerEntry;
 
 pub use layout::Layout;
@@ -73,6 +78,41 @@ pub fn install(
     Ok(())
 }
 
+/// Names the route of a request whose call has ended, and is not on the scoreboard any more. It costs nothing but a load
+/// unless a sample was taken in this call.
+#[inline]
+pub fn end_call<'a>(entry: &WorkerEntry, route: impl FnOnce() -> Option<&'a [u8]>) {
+    // A signal that comes later finds no request, as long as the compiler leaves these loads behind the end of the call.
+    compiler_fence(Ordering::SeqCst);
+    if let Some(request) = entry.take_sampled() {
+        report_route(request, route().unwrap_or_default());
+    }
+}
+
+#[cold]
+fn report_route(request: Duration, route: &[u8]) {
+    let Some(Sampler { area, pid, .. }) = sampler() else { return };
+    if area.session().is_none() {
+        return; // The profile has ended meanwhile.
+    }
+    // The handler writes to the same ring. If the mask cannot be read, which never happens, the request has no route.
+    let Ok(mask) = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK) else { return };
+    let mut draft = area.route_draft();
+    message::write_route(&mut draft, *pid, number_of(request), route);
+    let _ = draft.finish(); // The sample has left room for it.
+    let _ = mask.thread_set_mask(); // The mask is valid.
+}
+
+fn sampler() -> Option<&'static Sampler> {
+    // SAFETY: it is null, or was leaked.
+    unsafe { SAMPLER.load(Ordering::Acquire).as_ref() }
+}
+
+/// The number of a request that began at this moment.
+fn number_of(start: Duration) -> u64 {
+    start.as_micros() as u64
+}
+
 extern "C" fn on_signal(signal: c_int) {
     if !is_worker() {
         return take_default_action(signal);
@@ -85,14 +125,16 @@ extern "C" fn on_signal(signal: c_int) {
 /// Takes a sample. It is async-signal-safe (signal-safety(7)): it uses lock-free atomics, and the system calls pipe2(2),
 /// write(2), writev(2), read(2) and close(2). Its arrays take 20 KB of the stack.
 fn take() {
-    // SAFETY: it is null, or was leaked.
-    let Some(sampler) = (unsafe { SAMPLER.load(Ordering::Acquire).as_ref() }) else { return };
-    let Sampler { interpreter, area, entry, pid } = sampler;
+    let Some(Sampler { interpreter, area, entry, pid }) = sampler() else { return };
     let Some(session) = area.session() else { return };
     let Ok(memory) = OwnMemory::open() else { return area.lose() };
-    let request = entry.call_start().map_or(0, |start| start.as_micros() as u64);
+    let start = entry.request_start();
+    let request = start.map_or(0, number_of);
     let target = Target { area, known: &KNOWN, session, pid: *pid, request };
-    walk::sample(&memory, interpreter, &target);
+    let is_taken = walk::sample(&memory, interpreter, &target);
+    if is_taken && let Some(start) = start {
+        entry.set_sampled(start);
+    }
 }
 
 #[cfg(test)]
@@ -127,6 +169,7 @@ pub(crate) mod stage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shared::samples::Message;
 
     #[test]
     fn a_sample_that_cannot_be_read_is_lost_and_errno_stays() {
@@ -147,5 +190,68 @@ mod tests {
         stage::ask_thread(stage::this_thread());
         assert_eq!(area.lost(), 2);
         area.end();
+    }
+
+    /// The messages of a profile in which `run` takes samples; each is of a thread without frames.
+    fn messages(entry: &'static WorkerEntry, run: impl FnOnce(&SampleArea)) -> Vec<Message> {
+        static THREAD: [u64; 16] = [0; 16];
+        let _alone = stage::ALONE.lock();
+        signals::inherit();
+        let (layout, thread) = (Layout::of(3, 13).unwrap(), THREAD.as_ptr().expose_provenance());
+        let idle =
+            Interpreter { layout, thread, base: 0, code_type: 0, text_type: 0, bytes_type: 0 };
+        let area = SampleArea::detached();
+        install(idle, area, entry).unwrap();
+        area.begin(1);
+        run(area);
+        area.end();
+        let mut messages = Vec::new();
+        area.drain(|words| messages.push(message::read(words).unwrap()));
+        messages
+    }
+
+    fn sample(request: u64) -> Message {
+        Message::Sample { pid: std::process::id(), request, frames: Vec::new() }
+    }
+
+    fn route(request: u64, route: Option<&str>) -> Message {
+        Message::Route { pid: std::process::id(), request, route: route.map(str::to_owned) }
+    }
+
+    #[test]
+    fn a_call_with_samples_names_its_route_once_and_others_do_not() {
+        let entry = WorkerEntry::detached();
+        let call = |number: u64, samples: u32, route: Option<&str>| {
+            entry.begin_request(Duration::from_micros(number), b"GET", b"/");
+            (0..samples).for_each(|_| stage::ask_this_thread());
+            entry.end_call(Duration::from_micros(number + 1));
+            end_call(entry, || route.map(str::as_bytes));
+        };
+        let found = messages(entry, |_| {
+            call(10, 2, Some("/orders/{id}"));
+            call(20, 0, Some("/quick"));
+            call(30, 1, None);
+            end_call(entry, || panic!("no call has ended"));
+        });
+        let named = route(10, Some("/orders/{id}"));
+        assert_eq!(found, [sample(10), sample(10), named, sample(30), route(30, None)]);
+    }
+
+    #[test]
+    fn a_call_for_no_request_and_one_after_the_profile_name_no_route() {
+        let entry = WorkerEntry::detached();
+        let found = messages(entry, |area| {
+            entry.begin_call(Duration::from_micros(10));
+            stage::ask_this_thread();
+            entry.end_call(Duration::from_micros(11));
+            end_call(entry, || panic!("it was for no request"));
+            entry.begin_request(Duration::from_micros(20), b"GET", b"/");
+            stage::ask_this_thread();
+            area.end();
+            entry.end_call(Duration::from_micros(21));
+            end_call(entry, || Some(b"/late"));
+        });
+        assert_eq!(found, [sample(0), sample(20)]);
+        assert_eq!(entry.take_sampled(), None);
     }
 }

@@ -134,11 +134,14 @@ pub(super) struct Target<'a> {
     pub(super) request: u64,
 }
 
-/// Takes a sample of the interrupted thread.
-pub(super) fn sample(memory: &impl Memory, interpreter: &Interpreter, target: &Target<'_>) {
+/// Takes a sample of the interrupted thread; false if it was lost.
+pub(super) fn sample(memory: &impl Memory, interpreter: &Interpreter, target: &Target<'_>) -> bool {
     target.known.begin(target.session);
     let mut raw = [RawFrame::default(); MAX_FRAMES];
-    let Some(count) = walk(memory, interpreter, &mut raw) else { return target.area.lose() };
+    let Some(count) = walk(memory, interpreter, &mut raw) else {
+        target.area.lose();
+        return false;
+    };
     let mut frames = [SampledFrame { code: UNKNOWN_CODE, offset: UNKNOWN_OFFSET }; MAX_FRAMES];
     let mut used = 0;
     for batch in raw.get(..count).unwrap_or_default().chunks(CODES_AT_ONCE) {
@@ -162,9 +165,11 @@ pub(super) fn sample(memory: &impl Memory, interpreter: &Interpreter, target: &T
     }
     let mut draft = target.area.draft();
     write_sample(&mut draft, target.pid, target.request, frames.get(..used).unwrap_or_default());
-    if !draft.finish() {
+    let is_taken = draft.finish();
+    if !is_taken {
         target.area.lose();
     }
+    is_taken
 }
 
 /// The number of code objects that are read at once; they fit into a pipe.

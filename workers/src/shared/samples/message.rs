@@ -1,9 +1,14 @@
-//! The messages of a ring: code objects with their names and line tables, and samples that refer to them.
+//! The messages of a ring: code objects with their names and line tables, samples that refer to them, and the routes of
+//! the requests that were sampled.
 //!
 //! | message | words |
 //! |---|---|
 //! | code | kind and pid · number and first line · lengths and kinds of name and file · length and format of the line table · name, file and line table, each padded to a word |
-//! | sample | kind and pid · number of the request · one word for each frame, the innermost first: code and byte offset |
+//! | sample | kind and pid · number of the request, or 0 · one word for each frame, the innermost first: code and byte offset |
+//! | route | kind and pid · number of the request · length of the route · the route, padded to a word |
+//!
+//! A request has a number within its worker: the microsecond in which it began. An application names a route during the
+//! call, so the route follows the samples of a call, once the call has ended. It is empty if there is none.
 //!
 //! The worker sends strings as CPython stores them, and line tables as they are. The supervisor decodes them, because a
 //! signal handler must not allocate memory.
@@ -12,13 +17,16 @@ use super::Draft;
 
 const CODE: u64 = 1;
 const SAMPLE: u64 = 2;
+const ROUTE: u64 = 3;
 
-/// Strings are cut to this many bytes.
+/// Strings and routes are cut to this many bytes.
 pub const MAX_TEXT_BYTES: usize = 512;
 /// Line tables are cut to this many bytes; the lines behind are not known then.
 pub const MAX_TABLE_BYTES: usize = 16 * 1024;
 /// The number of frames in a sample; the outer frames of a deeper stack are left out.
 pub const MAX_FRAMES: usize = 200;
+/// The maximum length of a message with a route, in words, with the word that says how long it is.
+pub(super) const MAX_ROUTE_WORDS: u64 = 4 + MAX_TEXT_BYTES as u64 / 8;
 
 /// Stands for a code object that could not be described.
 pub const UNKNOWN_CODE: u32 = u32::MAX;
@@ -69,6 +77,7 @@ pub struct SampledFrame {
 pub enum Message {
     Code { pid: u32, code: Code },
     Sample { pid: u32, request: u64, frames: Vec<SampledFrame> },
+    Route { pid: u32, request: u64, route: Option<String> },
 }
 
 /// A code object with readable names.
@@ -105,6 +114,15 @@ pub fn write_sample(draft: &mut Draft<'_>, pid: u32, request: u64, frames: &[Sam
     }
 }
 
+/// Writes the route of a request; an empty one stands for none.
+pub fn write_route(draft: &mut Draft<'_>, pid: u32, request: u64, route: &[u8]) {
+    let route = route.get(..MAX_TEXT_BYTES).unwrap_or(route);
+    draft.word(ROUTE << 32 | u64::from(pid));
+    draft.word(request);
+    draft.word(route.len() as u64);
+    draft.bytes(route);
+}
+
 /// Reads a message; `None` if it is none.
 pub fn read(words: &[u64]) -> Option<Message> {
     let (first, rest) = words.split_first()?;
@@ -116,6 +134,13 @@ pub fn read(words: &[u64]) -> Option<Message> {
             let frame = |word: &u64| SampledFrame { code: high(*word), offset: low(*word) };
             let frames = rest.iter().take(MAX_FRAMES).map(frame).collect();
             Some(Message::Sample { pid, request: *request, frames })
+        }
+        ROUTE => {
+            let [request, length, rest @ ..] = rest else { return None };
+            let length = usize::try_from(*length).ok().filter(|it| *it <= MAX_TEXT_BYTES)?;
+            let route = take_bytes(&mut &*rest, length)?;
+            let route = (length > 0).then(|| String::from_utf8_lossy(&route).into_owned());
+            Some(Message::Route { pid, request: *request, route })
         }
         _ => None,
     }
@@ -218,6 +243,23 @@ mod tests {
     }
 
     #[test]
+    fn a_route_arrives_or_is_none() {
+        let long = "r".repeat(2000);
+        for (route, expected) in [
+            ("/größe/{id}", Some("/größe/{id}")),
+            ("", None),
+            (&long[..], Some(&long[..MAX_TEXT_BYTES])),
+        ] {
+            let message = sent(|draft| write_route(draft, 5, 99, route.as_bytes()));
+            let route = expected.map(str::to_owned);
+            assert_eq!(message, Some(Message::Route { pid: 5, request: 99, route }));
+        }
+        let message = sent(|draft| write_route(draft, 5, 99, b"/\xff"));
+        let route = Some("/\u{fffd}".to_owned());
+        assert_eq!(message, Some(Message::Route { pid: 5, request: 99, route }));
+    }
+
+    #[test]
     fn nonsense_is_no_message() {
         let head = CODE << 32;
         for words in [
@@ -230,6 +272,9 @@ mod tests {
             vec![head, 0, 0, u64::MAX << 8 | 11],
             vec![head, 0, 0, 1000 << 8 | 11],
             vec![SAMPLE << 32],
+            vec![ROUTE << 32, 1],
+            vec![ROUTE << 32, 1, 9, 0],
+            vec![ROUTE << 32, 1, u64::MAX, 0],
         ] {
             assert_eq!(read(&words), None, "{words:x?}");
         }

@@ -1,8 +1,10 @@
 //! The samples of a profile: what a worker writes about its Python stack, and what the supervisor reads.
 //!
 //! Each worker has an area of its own in the memory of the scoreboard. Only a profile touches it, so without one the
-//! kernel never gives it a page. The area is a ring of words with one writer, the signal handler of the worker, and one
-//! reader, the supervisor, which empties it at every tick. A ring that is full loses the newest sample, and counts it.
+//! kernel never gives it a page. The area is a ring of words with one writer, the thread of the worker that runs requests,
+//! and one reader, the supervisor, which empties it at every tick. Samples are written by the thread's signal handler, which
+//! must not interrupt the thread while it writes a route. A ring that is full loses the newest sample, and counts it. It
+//! always has room for the route of a request that was sampled.
 //!
 //! | part | written by | meaning |
 //! |---|---|---|
@@ -106,12 +108,21 @@ impl SampleArea {
         self.worker.lost.load(Ordering::Relaxed)
     }
 
-    /// Begins a message. Called by the worker; nothing is visible before [`Draft::finish`].
+    /// Begins a message that leaves room for a route. Called by the worker; nothing is visible before [`Draft::finish`].
     pub fn draft(&self) -> Draft<'_> {
+        self.draft_of(RING_WORDS as u64 - message::MAX_ROUTE_WORDS)
+    }
+
+    /// Begins a message with the route of a request that was sampled: after the sample, there is room for it.
+    pub fn route_draft(&self) -> Draft<'_> {
+        self.draft_of(RING_WORDS as u64)
+    }
+
+    fn draft_of(&self, words: u64) -> Draft<'_> {
         let start = self.worker.head.load(Ordering::Relaxed);
         let tail = self.control.tail.load(Ordering::Acquire);
         let used = start.wrapping_sub(tail);
-        let room = (RING_WORDS as u64).saturating_sub(used);
+        let room = words.saturating_sub(used);
         // The first word is the length, which is known at the end.
         Draft { area: self, start, next: start.wrapping_add(1), end: start.wrapping_add(room) }
     }
@@ -193,6 +204,9 @@ impl Draft<'_> {
 mod tests {
     use super::*;
 
+    /// The number of words in the longest message, without its length.
+    const LONGEST: usize = RING_WORDS - message::MAX_ROUTE_WORDS as usize - 1;
+
     fn write(area: &SampleArea, words: &[u64]) -> bool {
         let mut draft = area.draft();
         words.iter().for_each(|word| draft.word(*word));
@@ -229,13 +243,27 @@ mod tests {
     #[test]
     fn a_full_ring_refuses_a_message_and_takes_it_once_there_is_room() {
         let area = SampleArea::detached();
-        let long = vec![5; RING_WORDS - 1];
+        let long = vec![5; LONGEST];
         assert!(write(area, &long));
         assert!(!write(area, &[1]));
         assert_eq!(read(area), [long]);
         assert!(write(area, &[1]));
-        assert!(!write(area, &vec![5; RING_WORDS]), "it never fits");
+        assert!(!write(area, &[5; LONGEST + 1]), "it never fits");
         assert_eq!(read(area), [vec![1]]);
+    }
+
+    #[test]
+    fn a_full_ring_has_room_for_the_longest_route() {
+        let area = SampleArea::detached();
+        assert!(write(area, &[5; LONGEST]));
+        let mut draft = area.route_draft();
+        message::write_route(&mut draft, 5, 99, &[b'r'; 1000]);
+        assert!(draft.finish());
+        assert!(!write(area, &[1]));
+        let mut draft = area.route_draft();
+        message::write_route(&mut draft, 5, 99, b"/");
+        assert!(!draft.finish(), "there was no sample in between");
+        assert_eq!(read(area).len(), 2);
     }
 
     #[test]

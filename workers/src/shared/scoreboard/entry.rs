@@ -118,6 +118,8 @@ struct RequestState {
     start: Moment,
     /// Its connection, if the supervisor could answer on it: the worker's descriptor plus one, or 0.
     connection: AtomicU32,
+    /// The start of the request of which a profile has a sample, and not its route yet.
+    sampled: Moment,
 }
 
 impl WorkerEntry {
@@ -135,7 +137,11 @@ impl WorkerEntry {
                 ready: AtomicU32::new(0),
                 progress: LoopProgress { ticks: AtomicU64::new(0), asleep: AtomicU32::new(0) },
                 call_start: Moment::none(),
-                request: RequestState { start: Moment::none(), connection: AtomicU32::new(0) },
+                request: RequestState {
+                    start: Moment::none(),
+                    connection: AtomicU32::new(0),
+                    sampled: Moment::none(),
+                },
                 exit_start: Moment::none(),
                 extended: Moment::none(),
                 extension_us: AtomicU64::new(0),
@@ -173,6 +179,7 @@ impl WorkerEntry {
         self.state.call_start.set(None);
         self.state.request.start.set(None);
         self.state.request.connection.store(0, Ordering::Relaxed);
+        self.state.request.sampled.set(None);
         self.state.exit_start.set(None);
         self.state.extended.set(None);
         self.state.long_request.store(0, Ordering::Relaxed);
@@ -291,6 +298,21 @@ impl WorkerEntry {
     /// When the request of the running call started; `None` if there is none.
     pub fn request_start(&self) -> Option<Duration> {
         self.state.request.start.get()
+    }
+
+    /// A profile has a sample of the request that started at this moment. Called by the worker's signal handler.
+    pub fn set_sampled(&self, start: Duration) {
+        self.state.request.sampled.set(Some(start));
+    }
+
+    /// The start of the request that was sampled since the last call of this. Called by the worker.
+    #[inline]
+    pub fn take_sampled(&self) -> Option<Duration> {
+        let start = self.state.request.sampled.get();
+        if start.is_some() {
+            self.state.request.sampled.set(None);
+        }
+        start
     }
 
     /// The call that started at this moment takes too long and gets an exception. Called by the supervisor, which then

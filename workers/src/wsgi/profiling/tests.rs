@@ -36,6 +36,7 @@ fn samples_of(program: &CStr) -> (Vec<Stack>, Vec<message::Code>) {
             codes.push(code);
         }
         Message::Sample { frames, .. } => samples.push(frames),
+        Message::Route { .. } => panic!("no call has ended"),
     });
     assert_eq!(area.lost(), 0);
     let name = |frame: &SampledFrame| {
@@ -171,6 +172,7 @@ fn samples_at_any_point_of_the_interpreter_are_safe_and_nearly_all_complete() {
                             frames.iter().all(|frame| frame.code != message::UNKNOWN_CODE);
                         *(if is_whole { &mut whole_count } else { &mut partial_count }) += 1;
                     }
+                    Message::Route { .. } => panic!("no call has ended"),
                 });
             }
             stop.store(true, Ordering::Relaxed);

@@ -103,6 +103,7 @@ impl Rig {
         area.drain(|words| match message::read(words).unwrap() {
             Message::Code { code, .. } => codes.push(code),
             Message::Sample { frames, .. } => sample = Some(frames),
+            Message::Route { .. } => panic!("no call has ended"),
         });
         (codes, sample)
     }

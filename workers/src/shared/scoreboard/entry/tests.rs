@@ -172,6 +172,7 @@ fn the_next_worker_finds_a_cleared_state_and_kept_counters() {
     entry.begin_request(ms(6), b"GET", b"/");
     entry.end_call(ms(7));
     entry.begin_request(ms(8), b"GET", b"/last");
+    entry.set_sampled(ms(8));
     entry.begin_exit(ms(9));
     entry.set_command(Command::Drain);
     entry.counters.inc(Counter::RespDone);
@@ -184,7 +185,7 @@ fn the_next_worker_finds_a_cleared_state_and_kept_counters() {
     assert!(!entry.is_ready());
     assert_eq!(entry.ticks(), 0);
     assert_eq!((entry.call_start(), entry.request_start()), (None, None));
-    assert_eq!(entry.exit_start(), None);
+    assert_eq!((entry.exit_start(), entry.take_sampled()), (None, None));
     assert_eq!(entry.request_line().unwrap(), "");
     assert_eq!(entry.command(), Command::Serve);
     assert_eq!(entry.counters.get(Counter::RespDone), 1);

@@ -4,13 +4,16 @@ import json
 import os
 import re
 import signal
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from html import unescape
+from pathlib import Path
 
 import pytest
 import requests
@@ -88,6 +91,22 @@ def missing(error):
 @app.get("/wait")
 def wait():
     time.sleep(60)
+"""
+# It imports nothing that the user could not read.
+NOBODYS = """
+import time
+
+
+def app(environ, start_response):
+    spin()
+    start_response("200 OK", [])
+    return [b"ok"]
+
+
+def spin():
+    end = time.monotonic() + 0.05
+    while time.monotonic() < end:
+        pass
 """
 
 
@@ -281,6 +300,24 @@ def routes_of(stacks, function):
     """The routes of the stacks that have this function of the shop."""
     found = re.compile(rf"(.*\.)?{function} \(.*/shop\.py:\d+\)")
     return {frames[1] for frames, _ in stacks if any(map(found.fullmatch, frames))}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can run workers as another user")
+@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["alone", "preload"])
+def test_workers_of_another_user_are_profiled(address, preload):
+    directory = Path(tempfile.mkdtemp())
+    try:
+        directory.chmod(0o755)
+        (directory / "nobodys.py").write_text(NOBODYS)
+        options = ("--chdir", directory, "--admin-bind", address, "--user", "nobody", *preload)
+        with Server("nobodys:app", *options) as server:
+            server.ready()
+            assert {os.stat(f"/proc/{pid}").st_uid for pid in server.worker_pids()} != {0}
+            with clients(server, "/"):
+                stacks = lines_of(profile(address, "--format", "collapsed"))
+    finally:
+        shutil.rmtree(directory)
+    assert any("spin (" in frame for frames, _ in stacks for frame in frames), stacks
 
 
 def test_a_second_profile_and_wrong_ones_are_refused(app, path, address):

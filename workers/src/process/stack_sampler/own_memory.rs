@@ -6,7 +6,9 @@
 //! sandboxes refuse it.
 //!
 //! The pipe is open for one sample only, because the application may close any descriptor, and its number could then
-//! belong to another file.
+//! belong to another file. If another thread forks meanwhile, the child keeps both descriptors until it ends or executes a
+//! program. Nothing waits for them, because it has both ends. Guarding them ([`fork_guard`](crate::process::fork_guard))
+//! prevents only some of these cases: fork(2) copies descriptors before memory, where the guard may be gone by then.
 #![expect(unsafe_code, reason = "write(2) from an address that may be wrong")]
 
 use std::os::fd::{AsRawFd, OwnedFd};

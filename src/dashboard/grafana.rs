@@ -169,6 +169,7 @@ fn panel(panel: &Panel) -> Value {
                 "legendFormat": legend(line),
                 "editorMode": "code",
                 "range": true,
+                "exemplar": line.query.shows_exemplars(),
             })
         })
         .collect();

@@ -126,6 +126,11 @@ impl Query {
         }
     }
 
+    /// Whether Grafana is to show the exemplars of its buckets, which are the same for each percentile.
+    pub(super) fn shows_exemplars(self) -> bool {
+        matches!(self, Self::Quantile { of, percent: 99 } if of.class().is_some())
+    }
+
     /// The query in PromQL, with the variables of the Grafana dashboard.
     pub(super) fn prometheus(self, by: By) -> String {
         let by = by.prometheus();

@@ -199,6 +199,11 @@ def is_absent(prometheus, expression):
     return any(name in expression for name in set(OF_THE_CGROUP) - prometheus.names())
 
 
+def test_the_durations_of_requests_show_exemplars_once(grafana):
+    shown = [target["expr"] for panel in panels(grafana) for target in panel["targets"] if target.get("exemplar")]
+    assert len(shown) == 1 and "arctos_request_duration_seconds_bucket" in shown[0]
+
+
 def test_every_query_of_the_dashboard_has_a_result(observed, grafana):
     prometheus, _ = observed
     found = {name: prometheus.query(filled(expression)) for name, expression in queries(grafana)}

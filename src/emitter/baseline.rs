@@ -148,7 +148,7 @@ pub(super) struct Baselines {
     supervisor: Sent,
     /// By slot. Nothing was sent of a slot that appears later.
     slots: Vec<Sent>,
-    /// Of the application's own metrics.
+    /// Of the application's metrics.
     pub(super) series: SentSeries,
 }
 

@@ -11,7 +11,7 @@ pub(super) struct Datagram {
     pub text: String,
     /// The deltas that count as sent once the datagram is accepted.
     pub deltas: Vec<Delta>,
-    /// Likewise, of the application's own metrics.
+    /// Likewise, of the application's metrics.
     pub series: Vec<SeriesDelta>,
 }
 
@@ -45,7 +45,7 @@ impl Packer {
         self.open.deltas.extend(deltas);
     }
 
-    /// Adds a line of the application's own metrics.
+    /// Adds a line of the application's metrics.
     pub(super) fn series_line(&mut self, line: &str, deltas: &[SeriesDelta]) {
         self.line(line, []);
         self.open.series.extend_from_slice(deltas);

@@ -1,4 +1,5 @@
-//! The memory of the workers, as far as it was read lately. One store serves everybody who asks, because reading costs.
+//! The memory of the workers, as it was when it was last read. Reading costs time, so all who need the memory share what
+//! is stored here: metrics, `/status` and `--max-rss`.
 //!
 //! | | costs | is read |
 //! |---|---|---|
@@ -7,7 +8,7 @@
 //!
 //! With 64 workers, resident memory is up to 16 s or eight samples old. The budget is a hundredth of the time that
 //! passes, so that a server with much memory reads less often, and never waits long for the kernel. Nothing is read
-//! while nobody asks.
+//! while nothing needs it.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -199,7 +199,7 @@ impl Totals {
         readers.map(SeriesReader::take_dropped).sum()
     }
 
-    /// The application's own metrics.
+    /// The application's metrics.
     pub fn series(&self) -> &SeriesTotals {
         &self.series
     }

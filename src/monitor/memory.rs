@@ -1,4 +1,4 @@
-//! The memory of the workers, for the limit of `--max-rss` and for everybody who asks, and that of the cgroup.
+//! The memory of the workers, for the limit of `--max-rss`, for metrics and for `/status`, and that of the cgroup.
 
 use std::fs;
 use std::time::Duration;

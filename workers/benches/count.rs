@@ -1,4 +1,4 @@
-//! Measures what counting costs: a counter and a histogram on a real scoreboard.
+//! Measures what counting costs: a counter and a histogram on a real scoreboard, and a request of a route.
 //!
 //! `cargo bench -p arctos-worker --no-default-features --bench count`. This does not use criterion, because a few
 //! numbers need no statistics beyond a median.
@@ -7,6 +7,7 @@ use std::hint::black_box;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+use arctos_worker::event_loop::routes::Routes;
 use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::{Counter, Scoreboard, Side, StatusClass};
 
@@ -36,6 +37,18 @@ fn main() -> io::Result<()> {
     let histogram = black_box(entry.requests.duration(StatusClass::Success));
     let record_ns =
         median_ns(|index| histogram.record(black_box(durations[index as usize % durations.len()])));
+    let names: Vec<_> = (0..100).map(|number| format!("/shop/{number}/{{id}}")).collect();
+    let route_ns = |names: &[String]| {
+        let mut routes = Routes::default();
+        median_ns(|index| {
+            let name = black_box(&names[index as usize % names.len()]);
+            let duration = black_box(durations[index as usize % durations.len()]);
+            if let Some(route) = routes.number(name) {
+                routes.record(route, StatusClass::Success, duration);
+            }
+        })
+    };
+    let (one_route_ns, routes_ns) = (route_ns(&names[..1]), route_ns(&names));
     let nothing_ns = median_ns(|index| {
         black_box(request[index as usize % request.len()]);
     });
@@ -45,8 +58,10 @@ fn main() -> io::Result<()> {
         "counters.inc            {count_ns:6.2} ns  (target: 1 ns above the empty loop)"
     )?;
     writeln!(out, "counters.inc, same one  {same_ns:6.2} ns")?;
-    writeln!(out, "histogram.record   {record_ns:6.2} ns")?;
-    writeln!(out, "empty loop         {nothing_ns:6.2} ns  (in each of the above)")
+    writeln!(out, "histogram.record        {record_ns:6.2} ns")?;
+    writeln!(out, "one route               {one_route_ns:6.2} ns")?;
+    writeln!(out, "one of 100 routes       {routes_ns:6.2} ns")?;
+    writeln!(out, "empty loop              {nothing_ns:6.2} ns  (in each of the above)")
 }
 
 /// The median duration of one call over all rounds.

@@ -35,7 +35,7 @@ pub trait Application {
 
     /// The route that the application has named for the request of the latest call. The loop asks for it after each
     /// [`Application::call`].
-    fn route(&self) -> Option<&[u8]> {
+    fn route(&self) -> Option<&str> {
         None
     }
 

@@ -383,7 +383,7 @@ impl Application for Bridge {
         Some(self.ids.of(request))
     }
 
-    fn route(&self) -> Option<&[u8]> {
+    fn route(&self) -> Option<&str> {
         self.latest.route.get()
     }
 

@@ -110,7 +110,7 @@ impl WorkerContext {
             unwatched: Duration::ZERO,
             files: None,
             quarantine: None,
-            routes: Routes::new(),
+            routes: Routes::default(),
             limited: LimitedLogs {
                 refusals: Throttle::new(REFUSALS_LOGGED, REFUSALS_INTERVAL),
                 not_stored: Throttle::new(REFUSALS_LOGGED, REFUSALS_INTERVAL),

@@ -67,7 +67,7 @@ pub(super) fn end_first_call<A: Application>(
     context: &mut WorkerContext,
     client: &mut Client<A::Body>,
 ) {
-    let route = app.route().map(|route| context.routes.number(route));
+    let route = app.route().and_then(|route| context.routes.number(route));
     let took = end_call(context, route);
     if let Some(timing) = client.timing() {
         timing.route = route;
@@ -168,7 +168,9 @@ pub(super) fn end_call(context: &mut WorkerContext, route: Option<RouteId>) -> D
     context.clock.read();
     let ended = context.clock.monotonic();
     context.entry.end_call(ended);
-    stack_sampler::end_call(context.entry, || route.map(|route| context.routes.name(route)));
+    stack_sampler::end_call(context.entry, || {
+        route.map(|route| context.routes.name(route).as_bytes())
+    });
     ended.saturating_sub(began)
 }
 
@@ -179,7 +181,7 @@ pub(super) fn log(
     route: Option<RouteId>,
 ) {
     if let Some(access) = &mut context.access {
-        let route = route.map(|route| context.routes.name(route));
+        let route = route.map(|route| context.routes.name(route).as_bytes());
         access.record(&finished.on_route(route), context.clock.wall());
     }
 }

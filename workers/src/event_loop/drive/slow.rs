@@ -22,7 +22,7 @@ pub(super) fn note(
     route: Option<RouteId>,
 ) {
     let Some(suppressed) = context.limited.slow.pass(context.clock.now()) else { return };
-    let finished = finished.on_route(route.map(|route| context.routes.name(route)));
+    let finished = finished.on_route(route.map(|route| context.routes.name(route).as_bytes()));
     let Phases { queue, application, send, .. } = finished.phases;
     let mut pairs = Vec::with_capacity(12);
     let labels = finished.labels;

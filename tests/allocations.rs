@@ -7,8 +7,9 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,7 +20,7 @@ use arctos_worker::http::ResponseHead;
 use arctos_worker::settings::Settings;
 use arctos_worker::shared::scoreboard::Counter;
 
-use crate::support::server::Server;
+use crate::support::server::{PATIENCE, Server};
 
 /// Number of requests that a connection sends before any is counted, after one that takes more than one
 /// turn of the loop. They bring the worker's buffers to their final size, and so the lists of clients that
@@ -32,6 +33,7 @@ const COUNTED: u64 = 256;
 const PLAIN: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const ITEMS: &str = "GET /items HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const MANY: &str = "GET /many HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const ROUTED: &str = "GET /routed HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const UPLOAD: &str = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello";
 const FIELDS: &str = "GET /shop/cart?item=17 HTTP/1.1\r\nHost: shop.example.com\r\n\
     Cache-Control: max-age=0\r\nsec-ch-ua-mobile: ?0\r\nsec-ch-ua-platform: \"Linux\"\r\n\
@@ -79,9 +81,11 @@ unsafe impl GlobalAlloc for CountingAllocator {
 }
 
 /// Answers `/items` with four items, `/many` with more items than one turn of the loop sends, and every
-/// other path with a single body. Publishes at each call how often its thread has allocated so far.
+/// other path with a single body; `/routed` has a route. Publishes at each call how often its thread has
+/// allocated so far.
 struct NonAllocating {
     head: ResponseHead,
+    route: Option<&'static str>,
     allocated: Arc<AtomicU64>,
 }
 
@@ -113,13 +117,30 @@ impl Application for NonAllocating {
         self.allocated.store(COUNT.get(), Ordering::Release);
         self.head.start(b"200 OK").map_err(|_| AppError::Invalid)?;
         self.head.add(b"Content-Type", b"text/plain").map_err(|_| AppError::Invalid)?;
+        self.route = None;
         let items = |left| Stream { first: Some(&b"item"[..]), rest: Items { left }, length: None };
         let content = match request.head.path.of(request.head_bytes) {
             b"/items" => Content::Stream(items(3)),
             b"/many" => Content::Stream(items(200)),
+            b"/routed" => {
+                self.route = Some("/orders/{id}");
+                Content::Whole(&b"Hello, World!"[..])
+            }
             _ => Content::Whole(&b"Hello, World!"[..]),
         };
         Ok(Reply { head: &self.head, content })
+    }
+
+    fn route(&self) -> Option<&str> {
+        self.route
+    }
+
+    fn request_id<'a>(&'a mut self, _request: &Request<'a>) -> Option<&'a [u8]> {
+        Some(b"6f1d2c3b4a59")
+    }
+
+    fn variables(&self, keep: &mut dyn FnMut(Option<&[u8]>)) {
+        keep(Some(b"anna"));
     }
 
     fn unlocked<T: Send>(&self, wait: impl FnOnce() -> T + Send) -> T {
@@ -149,10 +170,16 @@ fn exchange(stream: &mut TcpStream, pieces: &[&str]) {
 
 /// Returns how many allocations one such request costs the worker, rounded up.
 fn allocations(pieces: &[&str]) -> u64 {
+    allocations_with(Settings::default(), None, pieces)
+}
+
+/// The same with these settings, and an access log.
+fn allocations_with(settings: Settings, access_log: Option<OwnedFd>, pieces: &[&str]) -> u64 {
     let allocated = Arc::new(AtomicU64::new(0));
     let published = Arc::clone(&allocated);
-    let server = Server::start(Settings::default(), move || NonAllocating {
+    let server = Server::start_logging(settings, access_log, move || NonAllocating {
         head: ResponseHead::default(),
+        route: None,
         allocated,
     });
     let mut stream = server.connect();
@@ -174,8 +201,45 @@ fn allocations(pieces: &[&str]) -> u64 {
 
 #[test]
 fn a_request_on_a_keep_alive_connection_allocates_nothing() {
-    for request in [PLAIN, FIELDS, UPLOAD] {
+    for request in [PLAIN, FIELDS, UPLOAD, ROUTED] {
         assert_eq!(allocations(&[request]), 0, "{request}");
+    }
+}
+
+#[test]
+fn a_line_of_the_access_log_allocates_nothing() {
+    let formats = [
+        "text",
+        "json",
+        "combined",
+        "json:time,method,path,status,route,queue_ms,application_ms,send_ms,request_id,{user-agent}i",
+        "%(h)s %(t)s %(r)s %(s)s %(D)s %({content-type}o)s %({user}e)s %(arctos.request_id)s",
+    ];
+    for format in formats {
+        for request in [FIELDS, ROUTED] {
+            let mut settings = Settings::default();
+            settings.access_log.format = Some(format.parse().expect("a format"));
+            let mut file = tempfile::tempfile().expect("a file");
+            let access_log = file.try_clone().expect("a duplicate").into();
+            assert_eq!(allocations_with(settings, Some(access_log), &[request]), 0, "{format}");
+            let mut lines = String::new();
+            file.rewind().expect("the start of the file");
+            file.read_to_string(&mut lines).expect("lines of text");
+            assert_eq!(lines.lines().count() as u64, 1 + WARMUP_COUNT + COUNTED, "{format}");
+        }
+    }
+}
+
+#[test]
+fn a_request_that_could_be_slow_or_has_an_identifier_allocates_nothing() {
+    let mut slow = Settings::default();
+    slow.timeouts.slow = Some(PATIENCE);
+    let named =
+        Settings { request_id_header: Some("X-Request-Id".to_owned()), ..Settings::default() };
+    for settings in [slow, named] {
+        for request in [FIELDS, ROUTED] {
+            assert_eq!(allocations_with(settings.clone(), None, &[request]), 0, "{request}");
+        }
     }
 }
 

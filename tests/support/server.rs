@@ -38,6 +38,15 @@ impl Server {
         settings: Settings,
         application: impl FnOnce() -> A + Send + 'static,
     ) -> Self {
+        Self::start_logging(settings, None, application)
+    }
+
+    /// Starts a worker that has an access log, and waits until it reports that it is ready.
+    pub(crate) fn start_logging<A: Application>(
+        settings: Settings,
+        access_log: Option<OwnedFd>,
+        application: impl FnOnce() -> A + Send + 'static,
+    ) -> Self {
         let scoreboard = Scoreboard::create(1).expect("a scoreboard");
         let header = scoreboard.header();
         let entry = scoreboard.entry(SlotId(0), Side::A).expect("slot 0");
@@ -68,7 +77,7 @@ impl Server {
                 }],
                 settings,
                 log: Log::discard(),
-                access_log: None,
+                access_log,
                 supervisor: Arc::new(SupervisorProcess::this()),
                 tls: None,
                 series: None,

@@ -1,11 +1,14 @@
-"""Metrics cost a worker no system call: it counts in memory, and the supervisor sends."""
+"""Metrics cost a worker no system call: it counts in memory, and the supervisor sends. Nor do routes and the log of slow
+requests, and a line of the access log costs one at most."""
 
 import socket
 import time
 
 import pytest
+from support.admin_client import scrape
 from support.server import PATIENCE_S, run
 from support.tracing import calls, traced
+from support.waiting import wait_until
 
 REQUESTS = 200
 # A request on a kept connection is awaited, read and answered. The call that strace interrupts when it attaches
@@ -75,6 +78,36 @@ def test_metrics_that_are_sent_cost_a_worker_no_system_call(serve, connect, tmp_
         agent.recv(65536)
 
     _assert_only_requests(*_steady_calls(server, connect, tmp_path / "trace", two_flushes))
+
+
+def test_routes_and_requests_that_are_not_slow_cost_no_system_call(serve, connect, tmp_path, path):
+    options = ("--slow-request", "1h", "--request-id-header", "X-Request-Id", "--admin-bind", f"unix:{path}")
+    server = serve("logged:app", *options)
+    _assert_only_requests(*_steady_calls(server, connect, tmp_path / "trace"))
+    # The last response is sent before it is counted.
+    wait_until(lambda: _route_counts(path) == {"/{anything}": 20 + REQUESTS})
+
+
+def _route_counts(path):
+    samples = [sample for sample in scrape(path) if sample.name == "arctos_route_duration_seconds_count"]
+    return {sample.labels["route"]: sample.value for sample in samples if sample.value}
+
+
+@pytest.mark.parametrize("format", ["text", "json", "combined", "json:time,path,status,route,queue_ms,request_id"])
+def test_a_line_of_the_access_log_costs_one_write_at_most(serve, connect, tmp_path, format):
+    log = tmp_path / "access.log"
+    server = serve("logged:app", "--access-logfile", str(log), "--access-logformat", format)
+    counts, seconds = _steady_calls(server, connect, tmp_path / "trace")
+    # A turn of the event loop may answer several requests, and writes their lines at once.
+    assert 0 < counts.pop("write") <= REQUESTS + 1, counts
+    _assert_only_requests(counts, seconds)
+    server.stop()
+    assert log.read_text().count("\n") == 20 + REQUESTS
+
+
+def test_an_excluded_request_costs_no_write(serve, connect, tmp_path):
+    server = serve("plain:app", "--access-logfile", str(tmp_path / "access.log"), "--access-log-exclude", "/hello")
+    _assert_only_requests(*_steady_calls(server, connect, tmp_path / "trace"))
 
 
 def test_the_wait_of_a_new_connection_is_read_once(serve, connect, tmp_path):

@@ -1,5 +1,6 @@
 //! Measures what one flush to statsd costs the supervisor, with 64 workers of which each has changed 12
-//! counters and timed 30 requests since the previous flush.
+//! counters and finished 30 requests since the previous flush, of all classes of status: nine histograms
+//! have new values.
 //!
 //! Run it with `cargo bench --no-default-features --bench flush`. The agent is a UDP socket on loopback. It
 //! is drained between bursts, so that no burst meets a full buffer. All figures are medians. `flush` is the
@@ -113,7 +114,7 @@ struct Times {
     flush: Vec<Duration>,
 }
 
-/// Does the work of 64 workers in one interval: 30 requests each, with durations in 8 buckets.
+/// Does the work of 64 workers in one interval: 30 requests each, with times in 8 buckets.
 fn work(scoreboard: &Scoreboard) {
     for slot in (0..SLOTS).map(SlotId) {
         let entry = scoreboard.entry(slot, Side::A).unwrap();
@@ -121,10 +122,13 @@ fn work(scoreboard: &Scoreboard) {
             entry.counters.add(counter, n * 37);
         }
         for request in 0..30 {
-            entry
-                .requests
-                .duration(StatusClass::Success)
-                .record(Duration::from_micros(900 << (request % 8)));
+            let class = StatusClass::ALL[request % StatusClass::ALL.len()];
+            let time = |us: u64| Duration::from_micros(us << (request % 8));
+            entry.requests.duration(class).record(time(900));
+            entry.requests.queue.record(time(20));
+            entry.requests.application.record(time(800));
+            entry.requests.send.record(time(100));
+            entry.queue_wait.record(time(10));
         }
     }
 }

@@ -1,5 +1,6 @@
 """The measured applications, each with as little Python as possible."""
 
+import itertools
 import os
 import time
 
@@ -9,9 +10,22 @@ BODY_10K = b"x" * 10240
 BODY_1M = b"x" * 1048576
 ITEM = b"x" * 100
 FILE = os.environ.get("BENCH_FILE", "")
+ROUTES = itertools.cycle([f"/shop/{n}/{{id}}" for n in range(100)])
 
 
 def hello(environ, start_response):
+    start_response("200 OK", [PLAIN, ("Content-Length", "13")])
+    return [GREETING]
+
+
+def one_route(environ, start_response):
+    environ["arctos.route"] = "/shop/orders/{id}"
+    start_response("200 OK", [PLAIN, ("Content-Length", "13")])
+    return [GREETING]
+
+
+def one_of_100_routes(environ, start_response):
+    environ["arctos.route"] = next(ROUTES)
     start_response("200 OK", [PLAIN, ("Content-Length", "13")])
     return [GREETING]
 
@@ -73,6 +87,13 @@ def flask_hello():
     return application
 
 
+def flask_routes():
+    """The same application, whose requests have routes."""
+    from arctos.contrib.flask import name_routes
+
+    return name_routes(flask_hello())
+
+
 def static_files():
     """Makes the application that serves static files on demand, because only two cases need WhiteNoise."""
     from whitenoise import WhiteNoise
@@ -81,8 +102,7 @@ def static_files():
 
 
 def __getattr__(name):
-    if name == "flask":
-        return globals().setdefault("flask", flask_hello())
-    if name == "whitenoise":
-        return globals().setdefault("whitenoise", static_files())
-    raise AttributeError(name)
+    makers = {"flask": flask_hello, "flask_with_routes": flask_routes, "whitenoise": static_files}
+    if name not in makers:
+        raise AttributeError(name)
+    return globals().setdefault(name, makers[name]())

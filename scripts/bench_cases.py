@@ -82,14 +82,31 @@ ACCESS_LOGS = {
     "a response header": ("--access-logformat", '%(h)s "%(r)s" %(s)s %({content-type}o)s'),
     "a variable": ("--access-logformat", '%(h)s "%(r)s" %(s)s %({remote_addr}e)s'),
     "a sample of 1 %": ("--access-log-sample", "1%"),
-    "excluded": ("--access-log-exclude", "/"),
+    "no request in the sample": ("--access-log-sample", "0"),
+    "another path is excluded": ("--access-log-exclude", "/livez"),
 }
 
-# Cases that compare arctos with itself, or that have their own program.
-OTHER_CASES = {
+# Applications that name a route for each request, and options.
+ROUTES = {
+    "one route": ("one_route", ()),
+    "one of 100 routes": ("one_of_100_routes", ()),
+    "one of 100 routes, 10 series": ("one_of_100_routes", ("--metrics-series", "10")),
+}
+
+# Limits of --slow-request, for requests that wait for more than 1 ms because there are a thousand connections.
+SLOW_REQUESTS = {"no request is slow": "10s", "every request is slow": "1ms"}
+
+# The parts of `metrics`, which are also cases of their own.
+PARTS_OF_METRICS = {
     "access-log": "hello with access logs of several formats against hello without",
+    "routes": "hello and Flask whose requests have routes against the same without",
+    "slow-requests": "hello on 1000 connections with --slow-request against the same without",
+    "profile": "hello and Flask during a profile against the same without",
+    "updates": "updates of metrics from Python, beside prometheus_client and Datadog's client",
+}# Cases that compare arctos with itself, or that have their own program.
+OTHER_CASES = {
+    "metrics": "hello with metrics sent and shown against hello without; the next five; and all costs in one table",
+    **PARTS_OF_METRICS,
     "sharing": "hello and browser with two workers that may share connections against two that do not",
-    "metrics": "hello with metrics sent and shown, with access logs and with a profile, against hello without; instructions; "
-    "updates from Python",
     "micro": "cargo bench: the cost of a count and of a flush",
 }

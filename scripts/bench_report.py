@@ -123,10 +123,27 @@ def summary(comparisons):
     return markdown([*header, "CPU, of the floor"], rows)
 
 
+def updates(rounds_of):
+    """Returns a table of what updates of metrics take, by client."""
+    header = ["client"]
+    for update in next(iter(rounds_of.values()), {}):
+        header += [f"{update}, ns", "±"]
+    rows = []
+    for client, rounds in rounds_of.items():
+        rows.append([client])
+        for costs in rounds.values():
+            rows[-1] += [f"{median(costs):.0f}", f"{spread(costs):.0%}"]
+    return markdown(header, rows)
+
+
 def paired(runs, base):
     """Returns the extra cost of `runs` over `base` for each round."""
     cpu, speed = ratios(runs, base, "cpu_us"), ratios(runs, base, "requests_per_second")
+    more = [mine.cpu_us - theirs.cpu_us for mine, theirs in zip(runs, base)]
     return {
+        "CPU us": median(more),
+        "CPU us, lower quartile": quartile(more, 0),
+        "CPU us, upper quartile": quartile(more, 1),
         "CPU": median(cpu),
         "CPU, lower quartile": quartile(cpu, 0),
         "CPU, upper quartile": quartile(cpu, 1),
@@ -141,3 +158,32 @@ def paired_sentence(name, base, found):
         f"{name}: {found['CPU'] - 1:+.1%} CPU a request against {base}"
         f" (half of the rounds: {lower - 1:+.1%} to {upper - 1:+.1%}), {found['requests/s'] - 1:+.1%} requests/s"
     )
+
+
+def costs(found, instructions):
+    """Returns one table of the extra costs in all comparisons, which are anywhere in `found`. `instructions` has those of
+    some variants."""
+    header = ["what", "over", "CPU ns/request", "half of the rounds", "CPU", "requests/s", "instructions/request"]
+    rows = []
+    for base, name, cost in comparisons(found):
+        lower, upper = cost["CPU us, lower quartile"], cost["CPU us, upper quartile"]
+        counted = name in instructions and base in instructions
+        rows.append([
+            name,
+            base,
+            f"{cost['CPU us'] * 1e3:+.0f}",
+            f"{lower * 1e3:+.0f} to {upper * 1e3:+.0f}",
+            f"{cost['CPU'] - 1:+.1%}",
+            f"{cost['requests/s'] - 1:+.1%}",
+            f"{instructions[name] - instructions[base]:+.0f}" if counted else "",
+        ])  # fmt: skip
+    return markdown(header, rows)
+
+
+def comparisons(found):
+    """Yields the base, the name and the cost of everything that was compared."""
+    for name, cost in found.get("ratios", {}).items():
+        yield found["over"], name, cost
+    for part in found.values():
+        if isinstance(part, dict) and "ratios" not in found:
+            yield from comparisons(part)

@@ -35,6 +35,7 @@ class Variant(NamedTuple):
     server: str
     options: tuple = ()
     pythonpath: str = ""  # searched before the environment
+    app: str = ""  # in bench_apps, instead of that of the case
 
 
 class Run(NamedTuple):
@@ -62,9 +63,9 @@ def choose_cpus():
 
 def command(variant, case, port):
     """Returns the command line of a server for `case`."""
-    name, python = variant.server, str(PYTHON)
+    name, python, app = variant.server, str(PYTHON), variant.app or case.app
     if name in WITHOUT_COMMAND_LINE:
-        return [python, str(SCRIPTS / "bench_peer.py"), name, case.app, str(port), *variant.options]
+        return [python, str(SCRIPTS / "bench_peer.py"), name, app, str(port), *variant.options]
     if name == "floor":
         kind = ["--kind", case.kind, "--body-bytes", str(case.body_bytes)]
         return [str(LOAD), "floor", "--port", str(port), *kind]
@@ -79,7 +80,7 @@ def command(variant, case, port):
         "peregrine": f"--host 127.0.0.1 --port {port} --workers 1 --protocol wsgi".split(),
     }[name]
     options = [option.format(files=STATIC) for option in case.options.get(variant.name, ())]
-    return [python, "-m", name, *own, *variant.options, *options, f"bench_apps:{case.app}"]
+    return [python, "-m", name, *own, *variant.options, *options, f"bench_apps:{app}"]
 
 
 class Server(Session):

@@ -1,12 +1,11 @@
 """What one update of a metric costs in Python: arctos.metrics beside prometheus_client and Datadog's client.
 
-Each client is measured in a process of its own, as a loop of updates without the loop's own cost: the median of several
-rounds, in ns. prometheus_client is measured with its own values, with those of its multiprocess mode, and with those of
-arctos.metrics.prometheus. Datadog's client sends to a socket that nobody reads."""
+Each client is measured in a process of its own, in several rounds: the CPU time of a loop of updates without that of the
+loop itself. prometheus_client is measured with its own values, with those of its multiprocess mode, and with those of
+arctos.metrics.prometheus."""
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -41,17 +40,19 @@ updates = {"inc": lambda: statsd.increment("bench.plain"),
 """,
 }
 MEASURE = """
-import json, timeit
+import json, time, timeit
+def times(update):
+    return timeit.repeat(update, number=UPDATES, repeat=ROUNDS, timer=time.process_time)
 def cost(update):
-    empty = min(timeit.repeat(lambda: None, number=UPDATES, repeat=ROUNDS))
-    return [(round_s - empty) / UPDATES * 1e9 for round_s in timeit.repeat(update, number=UPDATES, repeat=ROUNDS)]
+    empty = min(times(lambda: None))
+    return [(cpu_s - empty) / UPDATES * 1e9 for cpu_s in times(update)]
 print(json.dumps({name: cost(update) for name, update in updates.items()}))
 """
 
 
-def compare_updates(python, port):
-    """Measures all clients with this Python, prints a table, and returns the medians in ns by client and update. Datadog's
-    client sends to `port` of the loopback interface."""
+def measure_updates(python, port):
+    """Measures all clients with this Python, and returns the rounds in ns by client and update. Datadog's client sends to
+    `port` of the loopback interface."""
     found = {}
     with tempfile.TemporaryDirectory() as directory:
         for name, client, environment in [
@@ -69,12 +70,5 @@ def compare_updates(python, port):
             if ended.returncode:
                 print(f"{name} is left out: {ended.stderr.strip().splitlines()[-1]}", file=sys.stderr)
                 continue
-            rounds = json.loads(ended.stdout)
-            found[name] = {update: statistics.median(costs) for update, costs in rounds.items()}
-    columns = list(next(iter(found.values()), {}))
-    width = max(map(len, found), default=0)
-    print(" " * width + "".join(f"{column:>15}" for column in columns) + "   (ns)")
-    for name, costs in found.items():
-        print(f"{name:<{width}}" + "".join(f"{costs[column]:>15.0f}" for column in columns))
-    print()
+            found[name] = json.loads(ended.stdout)
     return found

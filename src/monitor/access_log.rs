@@ -79,6 +79,23 @@ fn closes_on_exec(number: RawFd) -> bool {
     flags.is_some_and(|flags| flags & libc::O_CLOEXEC != 0)
 }
 
+/// The access log for one worker. Over UDP, each worker has a socket of its own: the kernel reports a message that was
+/// refused with the next one of the same socket, and another worker would take the loss for one of its own.
+pub(super) fn for_worker(access: &AccessLog, shared: &OwnedFd) -> io::Result<OwnedFd> {
+    match access {
+        // An error means that the configuration has changed since the log was opened.
+        AccessLog::Syslog(SyslogAddress::Udp { .. }) => UdpSocket::from(shared.try_clone()?)
+            .peer_addr()
+            .and_then(connect_udp)
+            .or_else(|_| shared.try_clone()),
+        AccessLog::Syslog(SyslogAddress::Unix(_))
+        | AccessLog::Off
+        | AccessLog::Stdout
+        | AccessLog::File(_)
+        | AccessLog::Fd(_) => shared.try_clone(),
+    }
+}
+
 /// Connects to a syslog daemon, so that the kernel says when it is gone.
 fn connect(address: &SyslogAddress) -> io::Result<OwnedFd> {
     match address {
@@ -89,16 +106,19 @@ fn connect(address: &SyslogAddress) -> io::Result<OwnedFd> {
         }
         SyslogAddress::Udp { host, port } => {
             let address = (host.as_str(), *port).to_socket_addrs()?.next();
-            let address = address.ok_or_else(|| io::Error::other("the host has no address"))?;
-            let any: SocketAddr = match address {
-                SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-                SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-            };
-            let socket = UdpSocket::bind(any)?;
-            socket.connect(address)?;
-            Ok(socket.into())
+            connect_udp(address.ok_or_else(|| io::Error::other("the host has no address"))?)
         }
     }
+}
+
+fn connect_udp(address: SocketAddr) -> io::Result<OwnedFd> {
+    let any: SocketAddr = match address {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(address)?;
+    Ok(socket.into())
 }
 
 /// Root follows no link that another user created: in a directory that the workers' user can write to, a planted link
@@ -236,6 +256,25 @@ mod tests {
         let udp = SyslogAddress::Udp { host: "127.0.0.1".to_owned(), port };
         UdpSocket::from(open(&AccessLog::Syslog(udp)).unwrap().unwrap()).send(b"message").unwrap();
         assert_eq!(daemon.recv(&mut buffer).unwrap(), 7);
+    }
+
+    #[test]
+    fn a_message_over_udp_is_lost_for_the_worker_that_sent_it() {
+        let daemon = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = daemon.local_addr().unwrap().port();
+        let access = AccessLog::Syslog(SyslogAddress::Udp { host: "127.0.0.1".to_owned(), port });
+        let shared = open(&access).unwrap().unwrap();
+        let [first, second] =
+            [(); 2].map(|()| UdpSocket::from(for_worker(&access, &shared).unwrap()));
+        first.send(b"message").unwrap();
+        assert_eq!(daemon.recv(&mut [0; 16]).unwrap(), 7);
+        drop(daemon);
+        first.send(b"lost").unwrap();
+        second.send(b"lost, too").unwrap();
+        let error = first.send(b"repeated").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        let file: OwnedFd = tempfile::tempfile().unwrap().into();
+        assert!(for_worker(&access, &file).is_ok(), "the configuration has changed");
     }
 
     #[test]

@@ -14,10 +14,10 @@ use arctos_worker::tls::TlsConfig;
 use arctos_worker::worker_init::{Listener, WorkerInit};
 use thiserror::Error;
 
-use super::Monitor;
 use super::failure_cause::Failure;
 use super::generations::ResolvedRevision;
 use super::zygotes::OrderedWorker;
+use super::{Monitor, access_log};
 use crate::config::Config;
 use crate::monitor::children::{Child, ControlSocket};
 use crate::process::fork::{self, ChildSetup, ForkError};
@@ -252,8 +252,10 @@ impl Monitor<'_> {
             Some(listeners) => listeners.for_slot(slot).map_err(SpawnError::Listeners)?,
             None => Vec::new(),
         };
-        let access_log = self.server.access_log.as_ref().map(OwnedFd::try_clone).transpose();
-        let access_log = access_log.map_err(SpawnError::AccessLog)?;
+        let access = &self.server.generations.current().config.logging.access;
+        let access_log = self.server.access_log.as_ref();
+        let access_log = access_log.map(|shared| access_log::for_worker(access, shared));
+        let access_log = access_log.transpose().map_err(SpawnError::AccessLog)?;
         Ok(WorkerResources { socket, control_fd, doorbell, listeners, access_log })
     }
 

@@ -70,7 +70,7 @@ pub enum LogEvent {
 pub struct RunningRequest {
     /// The age of the request.
     pub age: Duration,
-    /// Method and path.
+    /// Method and path, with a space between them.
     pub line: String,
     /// Its identifier; empty if it is not known.
     pub id: String,
@@ -93,7 +93,12 @@ impl RunningRequest {
         let age = i64::try_from(self.age.as_millis()).unwrap_or(i64::MAX);
         let id = (!self.id.is_empty()).then_some(("request_id", Value::Text(&self.id)));
         let trace = (!self.trace.is_empty()).then_some(("trace_id", Value::Text(&self.trace)));
-        let pairs = [("request_ms", Value::Number(age)), ("request", Value::Text(&self.line))];
+        let (method, path) = self.line.split_once(' ').unwrap_or((&self.line, ""));
+        let pairs = [
+            ("request_ms", Value::Number(age)),
+            ("method", Value::Text(method)),
+            ("path", Value::Text(path)),
+        ];
         pairs.into_iter().chain(id).chain(trace).collect()
     }
 }
@@ -297,7 +302,8 @@ mod tests {
     #[test]
     fn a_request_that_is_lost_with_an_exiting_worker_is_a_warning() {
         let line = left(Some(&running()), Answered::default());
-        assert!(line.contains(" WARNING worker.exited ") && line.contains("GET /work"), "{line}");
+        assert!(line.contains(" WARNING worker.exited "), "{line}");
+        assert!(line.contains(" method=GET path=/work request_id=7f"), "{line}");
         assert!(left(None, Answered::default()).contains(" INFO worker.exited "));
     }
 

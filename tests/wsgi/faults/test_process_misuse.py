@@ -197,7 +197,7 @@ def test_a_worker_is_replaced(serve, name):
         assert ask(server, name, code).status == 502
     died = server.wait_for((WORKER_DIED, WORKER_LEFT))
     assert (int(died.pairs["pid"]), died.pairs["status"], died.level) == (before, status, "WARNING" if name == "exit-0" else "ERROR")
-    assert died.pairs["request"] == f"GET /{name}"
+    assert (died.pairs["method"], died.pairs["path"]) == ("GET", f"/{name}")
     server.wait_for(WORKER_READY, 2)
     assert_serves(server)
 
@@ -206,7 +206,7 @@ def test_a_worker_that_becomes_another_program_is_killed_as_hung(serve):
     server = serve("misuse:app", "--timeout", "1s", "--timeout-grace", "0")
     with pytest.raises(Ended):
         ask(server, "another-program", "os.execv('/bin/sleep', ['sleep', '3600'])")
-    assert server.wait_for(WORKER_DIED).pairs["request"] == "GET /another-program"
+    assert server.wait_for(WORKER_DIED).pairs["path"] == "/another-program"
     server.wait_for(WORKER_READY, 2)
     assert_serves(server)
 

@@ -114,7 +114,7 @@ def test_a_worker_that_was_asked_to_exit_does_not_count(serve, admin):
         running = lambda: [worker["request"]["line"] for worker in status(admin)["workers"] if worker["request"]]  # noqa: E731
         wait_until(lambda: running() == ["GET /sleep"])
         server.send(signal.SIGHUP)
-        server.wait_for("worker.exited", request="GET /sleep")
+        server.wait_for("worker.exited", path="/sleep")
     server.wait_for("reload.done")
     assert ask(server, "/sleep", "POST").status == 200
     assert status(admin)["quarantine"] == {"active": 0, "refused": 0} and not server.events(QUARANTINED)

@@ -173,8 +173,8 @@ def test_a_hung_request_is_logged_with_its_stack_and_costs_one_worker(serve, cod
         server.wait_for(WORKER_READY, since=since)
         traffic.wait_for_each()
     victim = int(hangs.pairs["pid"])
-    assert hangs.pairs["request"] == f"GET /{way}" and int(hangs.pairs["request_ms"]) >= 1500
-    assert (int(died.pairs["pid"]), died.pairs["request"]) == (victim, f"GET /{way}")
+    assert hangs.pairs["path"] == f"/{way}" and int(hangs.pairs["request_ms"]) >= 1500
+    assert (int(died.pairs["pid"]), died.pairs["path"]) == (victim, f"/{way}")
     (stacks,) = server.events("worker.stacks")
     assert int(stacks.pairs["pid"]) == victim
     assert server.log.index("worker.stacks") < server.log.index("worker.killed")
@@ -203,7 +203,7 @@ def test_a_crashing_request_is_logged_and_costs_one_worker(serve, code):
         died = server.wait_for(WORKER_DIED, since=since)
         server.wait_for(WORKER_READY, since=since)
         traffic.wait_for_each()
-    assert (died.pairs["status"], died.pairs["request"]) == ("SIGSEGV", "GET /crash")
+    assert (died.pairs["status"], died.pairs["method"], died.pairs["path"]) == ("SIGSEGV", "GET", "/crash")
     assert "hunter2" not in server.log
     assert not traffic.begun(traffic.assert_lost_with(int(died.pairs["pid"])))
     assert len(server.events(WORKER_DIED)) == 1 and len(server.worker_pids()) == WORKERS
@@ -312,7 +312,7 @@ def test_repeated_crashes_cost_their_own_requests_and_are_summed_up(serve, code)
         server.wait_for(WORKER_READY, WORKERS + crashes)
         traffic.wait_for_each()
     died = server.events(WORKER_DIED)
-    assert len(died) == crashes and {line.pairs["request"] for line in died} == {"GET /crash"}
+    assert len(died) == crashes and {line.pairs["path"] for line in died} == {"/crash"}
     traffic.assert_lost_with(*(int(line.pairs["pid"]) for line in died))
     assert len(server.worker_pids()) == WORKERS
     storm = server.wait_for("server.restart_storm")

@@ -56,7 +56,8 @@ const DESCRIPTOR: &str = "the number of an inherited descriptor, such as fd://3"
 const SYSLOG_FORM: &str = "syslog:///PATH or syslog://HOST:PORT, such as syslog:///dev/log, and \
                            ?facility=NAME&tag=NAME where needed";
 const TAG_FORM: &str = "a tag of letters, digits, `_`, `-` and `.`, at most 48";
-const EXCLUDED: &str = "a path such as /livez: below the root, without `.`, `..`, `?` or `%` in it";
+const EXCLUDED: &str =
+    "a path such as /healthz: below the root, without `.`, `..`, `?` or `%` in it";
 
 /// Reads where the access log goes, and what its lines are. `name` is that of the processes.
 pub(super) fn access_log(
@@ -329,8 +330,8 @@ mod tests {
     #[test]
     fn excluded_paths_are_below_the_root() {
         let given = |text: &str| read(&[(Setting::AccessLogExclude, text)]);
-        assert_eq!(given("/livez/").unwrap().worker.access_log.excluded, ["/livez"]);
-        for text in ["/", "livez", "", "/a//b", "/a/../b", "/a?b", "/%61"] {
+        assert_eq!(given("/healthz/").unwrap().worker.access_log.excluded, ["/healthz"]);
+        for text in ["/", "healthz", "", "/a//b", "/a/../b", "/a?b", "/%61"] {
             let error = refusal(Setting::AccessLogExclude, text);
             assert!(error.ends_with(EXCLUDED), "{error}");
         }
@@ -343,7 +344,7 @@ mod tests {
             (Setting::AccessLogfile, "-"),
             (Setting::AccessLogformat, "combined"),
             (Setting::AccessLogSample, "1%"),
-            (Setting::AccessLogExclude, "/livez"),
+            (Setting::AccessLogExclude, "/healthz"),
         ]);
         assert_eq!(old.restart_needed(&new.unwrap()), []);
         let other = read(&[(Setting::AccessLogfile, "syslog:///dev/log")]).unwrap();

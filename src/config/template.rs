@@ -107,7 +107,7 @@ const EXAMPLES: &[(Setting, &str)] = &[
     (Setting::SendfileRoot, "\"/srv/shop/files\""),
     (Setting::AccessLogfile, "\"-\""),
     (Setting::AccessLogformat, "\"combined\""),
-    (Setting::AccessLogExclude, "[\"/livez\"]"),
+    (Setting::AccessLogExclude, "[\"/healthz\"]"),
     (Setting::StatsdHost, "\"127.0.0.1:8125\""),
     (Setting::DogstatsdTags, "\"app:shop\""),
 ];

@@ -159,7 +159,7 @@ pub(super) const SETTINGS: &[PeerSetting] = &[
         "reload-on-rss",
         "",
         S::MaxRss,
-        "two samples in a row count; with --preload, they have only a share of shared memory",
+        "it takes two samples in a row; with --preload, it counts a worker's private memory and its share of the rest",
     )
     .in_unit(Unit::Mebibytes),
     near(

@@ -9,8 +9,8 @@ const LOG_FORM: &str = "--access-logformat has gunicorn's atoms: %(addr) is %(h)
     %({NAME}e)s; other log lines are text or JSON, as --log-format says";
 const ROTATE: &str =
     "arctos writes no log file; let systemd-journald, or logrotate with copytruncate, limit it";
-const SELECT: &str = "--access-log-sample and --access-log-exclude choose the lines of the access log; failures always \
-    have one";
+const SELECT: &str = "--access-log-sample and --access-log-exclude choose the lines of the access log; with \
+    --access-log-sample, a response with status 500 or above always has one";
 const STATIC: &str = "--static has no such setting: there are no index files and no Cache-Control, and compressed files \
     beside a file are always used";
 const STATS: &str = "the supervisor serves metrics at /metrics of --admin-bind ADDRESS";

@@ -22,7 +22,7 @@ pub(super) const ROWS: &[OptionSpec] = &[
         S::RequestIdHeader,
         T::Http,
         "request-id-header",
-        "Send the identifier of each request in this response header, such as `X-Request-Id`, unless \
+        "Send the ID of each request in this response header, such as `X-Request-Id`, unless \
          the application has set it.",
     )
     .optional("NAME"),

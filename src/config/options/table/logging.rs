@@ -47,7 +47,7 @@ pub(super) const ROWS: &[OptionSpec] = &[
         S::AccessLogExclude,
         T::Logging,
         "access-log-exclude",
-        "Write no line for the requests at a path and below it: `/livez`. \
+        "Write no line for requests at a path and below it, such as `/healthz`. \
          `ARCTOS_ACCESS_LOG_EXCLUDE` separates paths by commas.",
     )
     .takes("/PATH", Takes::Many(','), DefaultValue::None),

@@ -20,7 +20,8 @@ DEPLOYED = sorted(path for path in KUBERNETES.rglob("*.yaml") if path.parent != 
 FOREIGN = {
     "--rounds", "--peers", "--threads", "--worker-connections", "--ciphers", "--ssl-version", "--daemon",
     "--forwarder-headers", "--secure-scheme-headers",
-    "--respawn-failed-workers", "--no-default-features",
+    "--respawn-failed-workers", "--profiler", "--no-default-features",
+    "--enable-feature",  # of Prometheus
     "--features", "--all",
     # Options of manage.py, flask and pserve.
     "--app", "--app-name", "--host", "--insecure", "--no-reload", "--noreload", "--nostatic", "--parallel",

@@ -34,6 +34,8 @@ _TAG = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _MAX_NAME = 200
 _MAX_HELP = 1000
 _MAX_TAGS = 20
+# So that the series `other` of a metric with the longest names still has a description (MAX_BYTES in description.rs).
+_MAX_TAG = 80
 # The server has tags with these names, or Prometheus gives them a meaning.
 _RESERVED = frozenset(("worker", "zone", "le", "quantile"))
 _AGGREGATIONS = ("sum", "max", "min", "last")
@@ -162,8 +164,11 @@ def _define(kind: type, name: str, help: str, tags: Iterable[str], make: Callabl
     if len(tags) > _MAX_TAGS or len(set(tags)) != len(tags):
         raise ValueError(f"{name}: there are at most {_MAX_TAGS} tags, each once, not {tags!r}")
     for tag in tags:
-        if not isinstance(tag, str) or not _TAG.fullmatch(tag) or tag.startswith("__"):
-            raise ValueError(f"{name}: {tag!r} is no name for a tag: it has letters, digits and underscores, like channel")
+        if not isinstance(tag, str) or len(tag) > _MAX_TAG or not _TAG.fullmatch(tag) or tag.startswith("__"):
+            raise ValueError(
+                f"{name}: {tag!r:.100} is no name for a tag: it has letters, digits and underscores, and at most {_MAX_TAG} "
+                "characters, like channel"
+            )
         if tag in _RESERVED:
             raise ValueError(f"{name}: the tag {tag!r} belongs to the server; choose another name")
     # Dots and underscores are the same in Prometheus.

@@ -46,6 +46,7 @@ def test_a_name_of_the_server_is_refused(name):
         (("a-b",), "no name for a tag"),
         (("__a",), "no name for a tag"),
         ((1,), "no name for a tag"),
+        (("a" * 81,), "at most 80 characters"),
         (("worker",), "belongs to the server"),
         (("le",), "belongs to the server"),
         (("a", "a"), "each once"),

@@ -219,6 +219,16 @@ mod tests {
         }
     }
 
+    /// `arctos.metrics` permits names of these lengths.
+    #[test]
+    fn the_other_of_a_metric_with_the_longest_names_has_a_description() {
+        let tag = |index| (format!("{index:x<80}"), "x".repeat(200));
+        let family = "f".repeat(200);
+        let longest = Description { family, tags: (0..20).map(tag).collect(), ..orders() };
+        assert_eq!(longest.encode(), None);
+        assert!(longest.other().encode().is_some());
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_a_description_or_none(bytes in vec(any::<u8>(), 0..200)) {

@@ -70,6 +70,9 @@ class Prometheus:
         assert self.process.poll() is None, (self.directory / "prometheus.log").read_text()
         try:
             return self._get("/-/ready") is not None
+        except urllib.error.HTTPError as answer:
+            answer.close()
+            return False
         except (OSError, urllib.error.URLError):
             return False
 
@@ -82,7 +85,8 @@ class Prometheus:
         try:
             answer = json.loads(self._get(f"/api/v1/{path}?{urllib.parse.urlencode(parameters)}"))
         except urllib.error.HTTPError as error:
-            raise AssertionError(f"{parameters}: {error.read().decode()}") from None
+            with error:
+                raise AssertionError(f"{parameters}: {error.read().decode()}") from None
         return answer["data"]
 
     def query(self, expression):

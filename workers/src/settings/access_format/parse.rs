@@ -223,7 +223,8 @@ fn object(text: &str, fields: &str) -> Result<AccessObject, FormatError> {
         let member = member(given, &mut wanted).map_err(wrong)?;
         if members.iter().any(|known| known.key == member.key) {
             let key = &member.key;
-            return Err(wrong(format!("each name once; another one for {key} is NAME={given}")));
+            let source = given.split_once('=').map_or(given, |(_, source)| source.trim());
+            return Err(wrong(format!("each name once; another one for {key} is NAME={source}")));
         }
         members.push(member);
         at += part.len() + 1;

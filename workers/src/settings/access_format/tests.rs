@@ -143,6 +143,11 @@ fn an_error_names_the_atom_its_place_and_what_is_accepted() {
         ("json:status,%(h)s", "not \"%(h)s\" at character 13", "{header}i"),
         ("json:status,status", "not \"status\" at character 13", "each name once"),
         ("json:status,{Status}i", "not \"{Status}i\" at character 13", "NAME={Status}i"),
+        (
+            "json:time,time\n=\n{x}i",
+            "not \"time\\n=\\n{x}i\" at character 11",
+            "for time is NAME={x}i",
+        ),
         ("json:a b=status", "not \"a b=status\" at character 6", "before the equals sign"),
     ] {
         let error = error(text);

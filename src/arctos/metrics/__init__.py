@@ -18,7 +18,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 from functools import wraps
-from time import perf_counter, sleep
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -91,17 +91,23 @@ def send() -> None:
             return
         sender = _Sender()
         _sending = os.getpid()
-    atexit.register(_finish, sender, _sending)
-    threading.Thread(target=_send, args=(sender,), name="arctos.metrics", daemon=True).start()
+    ended = threading.Event()
+    thread = threading.Thread(target=_send, args=(sender, ended), name="arctos.metrics", daemon=True)
+    thread.start()
+    atexit.register(_finish, sender, thread, ended, _sending)
 
 
-def _send(sender: _Sender) -> None:
-    while (pause := sender.turn()) is not None:
-        sleep(pause)
+def _send(sender: _Sender, ended: threading.Event) -> None:
+    while (pause := sender.turn()) is not None and not ended.wait(pause):
+        pass
 
 
-def _finish(sender: _Sender, pid: int) -> None:
+def _finish(sender: _Sender, thread: threading.Thread, ended: threading.Event, pid: int) -> None:
     if os.getpid() == pid:  # A child of this process sends nothing, unless it calls send(), too.
+        # Up to 3.13, CPython ends a thread that returns from turn() after the exit handlers by unwinding its stack,
+        # which crashes in Rust code.
+        ended.set()
+        thread.join()
         sender.finish()
 
 

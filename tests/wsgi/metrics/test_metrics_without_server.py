@@ -107,6 +107,12 @@ def test_what_is_counted_after_send_is_sent_if_nothing_was_before(sink, tmp_path
     assert sink.check().look(lambda received: received._captured.get_count("arctos.orders.placed", tags={})).total() == 3
 
 
+def test_a_program_that_ends_while_its_metrics_are_sent_exits_cleanly(sink, tmp_path):
+    environment = {"ARCTOS_STATSD_HOST": sink.option}
+    code = "from arctos import metrics\nmetrics.send()\n"
+    assert [run_code(tmp_path, code, **environment) for _ in range(20)] == [(0, "")] * 20
+
+
 def test_children_that_send_each_send_their_own(sink, tmp_path):
     before = """
 for _ in range(3):

@@ -11,7 +11,7 @@
 //! | `ini` | uWSGI's configuration files |
 //! | `python_file` | gunicorn's configuration files, which a child process executes |
 //! | `value` | settings and values of other servers |
-//! | `gunicorn`, `uwsgi`, `granian` | the settings of each: [`Draft`](draft::Draft) |
+//! | `gunicorn`, `uwsgi`, `granian` | the settings of each: [`Draft`] |
 //! | `draft` | what the settings became |
 //! | `render` | a draft as TOML and as a command line |
 

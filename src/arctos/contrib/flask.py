@@ -46,8 +46,10 @@ def name_routes(app: Flask) -> Flask:
 
     @app.before_request
     def name_route() -> None:
-        if request.url_rule is not None:
-            request.environ["arctos.route"] = request.url_rule.rule
+        # Each use of the proxy looks the request up again, which takes longer than all the rest.
+        current = request._get_current_object()  # type: ignore[attr-defined]
+        if current.url_rule is not None:
+            current.environ["arctos.route"] = current.url_rule.rule
 
     return app
 

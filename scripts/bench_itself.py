@@ -96,7 +96,7 @@ def compare_metrics(cpus, arguments):
         print(f"### {name}: {OTHER_CASES[name]}\n", flush=True)
         found[name] = COMPARISONS[name](cpus, arguments)
     found["instructions"] = count_instructions(cpus)
-    print(f"### What they cost a request\n\n{report.costs(found, found['instructions'])}\n", flush=True)
+    print(f"### What all of it costs a request\n\n{report.costs(found, found['instructions'])}\n", flush=True)
     return found
 
 

@@ -160,15 +160,22 @@ def paired_sentence(name, base, found):
     )
 
 
+COSTS = """
+What a request costs more than one of the same round without. CPU is the user and system time of all processes of the
+server; the first two columns of it are the median of all rounds, and its quartiles. `again` is the same server once
+more: a difference of that size is noise. Instructions are those of the worker, with eight connections."""
+
+
 def costs(found, instructions):
-    """Returns one table of the extra costs in all comparisons, which are anywhere in `found`. `instructions` has those of
-    some variants."""
-    header = ["what", "over", "CPU ns/request", "half of the rounds", "CPU", "requests/s", "instructions/request"]
+    """Returns one table of the extra costs in all comparisons, which are anywhere in the cases of `found`. `instructions`
+    has those of some variants."""
+    header = ["case", "what", "over", "CPU, ns", "half of the rounds", "CPU", "requests/s", "instructions"]
     rows = []
-    for base, name, cost in comparisons(found):
+    for case, base, name, cost in [(case, *one) for case, part in found.items() for one in comparisons(part)]:
         lower, upper = cost["CPU us, lower quartile"], cost["CPU us, upper quartile"]
         counted = name in instructions and base in instructions
         rows.append([
+            case,
             name,
             base,
             f"{cost['CPU us'] * 1e3:+.0f}",
@@ -177,7 +184,7 @@ def costs(found, instructions):
             f"{cost['requests/s'] - 1:+.1%}",
             f"{instructions[name] - instructions[base]:+.0f}" if counted else "",
         ])  # fmt: skip
-    return markdown(header, rows)
+    return markdown(header, rows) + "\n" + COSTS
 
 
 def comparisons(found):

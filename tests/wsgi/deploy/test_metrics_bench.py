@@ -119,6 +119,11 @@ def runs(*cpu_us):
     return [Run(1e6 / us, us, 1.0, 0.0, 0.5, us, us, us, 0, 0) for us in cpu_us]
 
 
+def cells(text):
+    """Returns the cells of all tables."""
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
+
+
 def test_a_cost_is_the_median_of_what_the_rounds_differ_by():
     cost = report.paired(runs(11, 23, 31.5, 41, 53), runs(10, 20, 30, 40, 50))
     assert cost["CPU us"] == pytest.approx(1.5)
@@ -135,17 +140,17 @@ def test_the_table_of_costs_has_a_row_for_everything_that_was_compared():
         "updates": {"arctos": {"inc": [50, 51]}},
     }
     table = report.costs(found, {"arctos": 9000.0, "metrics": 9004.4})
-    assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()][2:] == [
-        ["arctos again", "arctos", "-500", "-500 to -500", "-5.0%", "+5.3%", ""],
-        ["metrics", "arctos", "+1000", "+1000 to +1000", "+10.0%", "-9.1%", "+4"],
-        ["arctos: x", "arctos", "+1000", "+1000 to +1000", "+10.0%", "-9.1%", ""],
-        ["F: x", "F", "+1000", "+1000 to +1000", "+10.0%", "-9.1%", ""],
+    assert cells(table)[2:] == [
+        ["metrics", "arctos again", "arctos", "-500", "-500 to -500", "-5.0%", "+5.3%", ""],
+        ["metrics", "metrics", "arctos", "+1000", "+1000 to +1000", "+10.0%", "-9.1%", "+4"],
+        ["routes", "arctos: x", "arctos", "+1000", "+1000 to +1000", "+10.0%", "-9.1%", ""],
+        ["routes", "F: x", "F", "+1000", "+1000 to +1000", "+10.0%", "-9.1%", ""],
     ]
 
 
 def test_the_table_of_updates_has_a_row_for_each_client():
     table = report.updates({"arctos": {"inc": [40, 50, 60], "set": [30]}, "other": {"inc": [400, 500], "set": [300]}})
-    assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()] == [
+    assert cells(table) == [
         ["client", "inc, ns", "±", "set, ns", "±"],
         ["---", *["---:"] * 4],
         ["arctos", "50", "20%", "30", "0%"],
@@ -165,7 +170,7 @@ def test_a_short_run_compares_everything_and_prints_one_table(place, monkeypatch
     found = bench_itself.compare_metrics(CPUS, arguments)
     printed = capsys.readouterr().out
     assert "Without" not in printed and " 0 failed" in printed
-    rows = [line.split("|")[1].strip() for line in printed.partition("What they cost a request")[2].splitlines() if "|" in line]
+    rows = [row[1] for row in cells(printed.partition("What all of it costs a request")[2])]
     hello = [*names(bench_itself.access_logs("")), *names(bench_itself.routes()), *names(bench_itself.slow_requests())]
     flask = ["Flask again", "Flask: name_routes", "Flask: profile"]
     assert {"what", "metrics", "arctos again", "arctos: profile", *hello, *flask} <= set(rows)

@@ -115,7 +115,7 @@ fn a_killed_worker_is_replaced_in_its_slot() {
 fn the_log_names_the_request_that_a_crashed_worker_was_running() {
     let mut server = TestProcess::start("is in a request").until_ready();
     kill(server.pid_in(0), Signal::SIGABRT).unwrap();
-    server.wait_for(&["worker.died", "slot=0", "SIGABRT", "GET /slow"]);
+    server.wait_for(&["worker.died", "slot=0", "SIGABRT", "method=GET path=/slow"]);
     server.signal(Signal::SIGQUIT);
     assert_eq!(server.exit_code(), Some(0));
 }

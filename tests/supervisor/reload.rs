@@ -70,7 +70,7 @@ pub(crate) fn a_worker_that_hangs_in_a_request_is_killed_and_replaced() {
     let mut server = TestProcess::with("hangs once", options);
     let line = server.wait_for(&["server.ready"]);
     let (_, admin) = line.trim_end().split_once(" admin=http://").unwrap();
-    server.wait_for(&["worker.hung", "slot=0", "GET /for/ever"]);
+    server.wait_for(&["worker.hung", "slot=0", "method=GET path=/for/ever"]);
     server.wait_for(&["worker.died", "slot=0"]);
     server.wait_for(&["worker.ready", "slot=0"]);
     let command = CtlCommand {

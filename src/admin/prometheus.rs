@@ -14,7 +14,7 @@
 //!   the nanosecond, is counted one bucket higher.
 //! - OpenMetrics names a counter without `_total`, escapes quotes in help texts and has an end. Only this format has
 //!   exemplars: the buckets of `request.duration` have one for each octave, see [`Exemplar`].
-//! - No two families share a name or the name of a sample, in either format.
+//! - No two families share a name or the name of a sample.
 //! - The application's own metrics follow ([`series`]). They exist from their first update on.
 //! - A gauge without a value at present (no TCP listener, no worker) is left out.
 
@@ -285,7 +285,9 @@ impl MetricsPage {
     fn claim(&mut self, name: &str, kind: Type) -> bool {
         let base = if kind == Type::Counter { without_total(name) } else { name };
         let suffixed = kind.suffixes().iter().map(|suffix| format!("{base}{suffix}"));
-        let names: Vec<_> = suffixed.chain([base.to_owned()]).collect();
+        // The text format knows nothing of the name of a counter without its suffix.
+        let has_base = kind != Type::Counter || self.format == Format::OpenMetrics;
+        let names: Vec<_> = suffixed.chain(has_base.then(|| base.to_owned())).collect();
         let is_free = names.iter().all(|name| !self.names.contains(name));
         if is_free {
             self.names.extend(names);

@@ -39,10 +39,14 @@ _MAX_TAG = 80
 # The server has tags with these names, or Prometheus gives them a meaning.
 _RESERVED = frozenset(("worker", "zone", "le", "quantile"))
 _AGGREGATIONS = ("sum", "max", "min", "last")
+# What Prometheus appends to the name of a metric for the names of its samples.
+_SUFFIXES: dict[type, tuple[str, ...]] = {Counter: ("total",), Gauge: (), Distribution: ("bucket", "sum", "count")}
 
 _lock = threading.Lock()
 _sending: int | None = None
 _defined: dict[str, tuple[Any, tuple[Any, ...]]] = {}
+# The names that a metric and its samples have in Prometheus -> its name.
+_claimed: dict[str, str] = {}
 
 
 def counter(name: str, help: str, *, tags: Iterable[str] = ()) -> Counter:
@@ -89,11 +93,10 @@ def send() -> None:
     with _lock:
         if is_serving() or _sending == os.getpid():
             return
-        sender = _Sender()
+        sender, ended = _Sender(), threading.Event()
+        thread = threading.Thread(target=_send, args=(sender, ended), name="arctos.metrics", daemon=True)
+        thread.start()
         _sending = os.getpid()
-    ended = threading.Event()
-    thread = threading.Thread(target=_send, args=(sender, ended), name="arctos.metrics", daemon=True)
-    thread.start()
     atexit.register(_finish, sender, thread, ended, _sending)
 
 
@@ -180,9 +183,16 @@ def _define(kind: type, name: str, help: str, tags: Iterable[str], make: Callabl
     # Dots and underscores are the same in Prometheus.
     key = name.replace(".", "_")
     definition = (kind.__name__.lower(), name, help, tags, *options)
+    claimed = [key, *(f"{key}_{suffix}" for suffix in _SUFFIXES[kind])]
     with _lock:
         if key not in _defined:
+            for taken in claimed:
+                if taken in _claimed:
+                    raise ValueError(
+                        f"{name} and {_claimed[taken]} would both have the name {taken} in Prometheus; choose another one"
+                    )
             _defined[key] = (make(name, help, list(tags), *options), definition)
+            _claimed.update(dict.fromkeys(claimed, name))
         metric, known = _defined[key]
     if known != definition:
         raise ValueError(f"the metric {name} is defined twice, as {known} and as {definition}")

@@ -12,6 +12,21 @@ def test_the_same_definition_gives_the_same_metric():
     assert (first.name, repr(first)) == ("api.same", "<arctos.metrics.Counter api.same>")
 
 
+def test_metrics_whose_samples_would_have_one_name_are_refused():
+    metrics.counter("api.sold", "Help")
+    metrics.distribution("api.weight", "Help")
+    for define, name in (
+        (lambda: metrics.gauge("api.sold.total", "Help"), "api_sold_total"),
+        (lambda: metrics.counter("api.sold_total", "Help"), "api_sold_total"),
+        (lambda: metrics.counter("api.weight.count", "Help"), "api_weight_count"),
+        (lambda: metrics.gauge("api.weight.bucket", "Help"), "api_weight_bucket"),
+    ):
+        with pytest.raises(ValueError, match=f"would both have the name {name} in Prometheus"):
+            define()
+    metrics.counter("api.sold", "Help").inc()
+    metrics.gauge("api.sold.bucket", "Help").set(1)
+
+
 @pytest.mark.parametrize(
     "define",
     [

@@ -193,3 +193,41 @@ fn a_series_for_which_prometheus_would_refuse_the_page_is_left_out() {
     let expected = "# HELP hits_total \n# TYPE hits_total counter\nhits_total{a_b=\"1\"} 1\n";
     assert_eq!(page(&all, None), expected);
 }
+
+#[test]
+fn families_that_share_the_name_of_a_sample_are_not_both_on_the_page() {
+    let of = |kind, name| (description(kind, Naming::Prefixed, name, &[]), slot(0));
+    let sum = |kind, name| {
+        let (description, place) = of(kind, name);
+        (description, place, SeriesTotal::Sum(1.0))
+    };
+    let text = page(
+        &[
+            sum(Kind::Counter, "orders"),
+            sum(Kind::Counter, "orders.total"),
+            sum(Kind::Counter, "sizes.count"),
+            (of(Kind::Distribution, "sizes").0, slot(0), values(&[1.0])),
+        ],
+        None,
+    );
+    let types: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
+    assert_eq!(
+        types,
+        [
+            "# TYPE arctos_orders_total counter",
+            "# TYPE arctos_orders_total_total counter",
+            "# TYPE arctos_sizes histogram",
+            "# TYPE arctos_sizes_count_total counter",
+        ],
+        "the text format has different names for all of them"
+    );
+    let text = page(
+        &[
+            sum(Kind::Counter, "sizes"),
+            (of(Kind::Distribution, "sizes.total").0, slot(0), values(&[1.0])),
+        ],
+        None,
+    );
+    assert!(!text.contains("arctos_sizes_total counter"), "{text}");
+    assert!(text.contains("# TYPE arctos_sizes_total histogram"), "the newer one");
+}

@@ -26,7 +26,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use arctos_worker::shared::identity::SlotId;
-use arctos_worker::shared::scoreboard::{Counter, Exemplar, Histogram, StatusClass};
+use arctos_worker::shared::scoreboard::{Counter, Exemplar, Exemplars, Histogram, StatusClass};
 
 use crate::metrics::names::counter_prometheus_name;
 use crate::metrics::table;
@@ -39,6 +39,8 @@ pub use format::Format;
 /// The bounds as powers of two in microseconds, from 2 us to 18 min (2^30 us). The last bucket of the histogram also
 /// counts everything longer, so its end is not a bound.
 const OCTAVES: std::ops::RangeInclusive<u32> = 1..=30;
+// Each bucket of the page is an octave of the exemplars, and the last one has no bound.
+const _: () = assert!(*OCTAVES.end() as usize + 1 == Exemplars::OCTAVES);
 /// Size of the samples of one worker, so that most pages need a single allocation.
 const BYTES_PER_WORKER: usize = 10 * 1024;
 

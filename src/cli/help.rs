@@ -48,7 +48,7 @@ topics! {
     "application-metrics": "counters, gauges and distributions of the application",
     "observability": "slow, full or crashing: from symptom to command; dashboards and alert rules",
     "profiling": "which Python code the workers spend their time in",
-    "prometheus": "the application's metrics with prometheus_client",
+    "prometheus": "application metrics with prometheus_client",
     "troubleshooting": "symptoms, and every warning and error",
     "signals": "signals, what a stop does, exit codes",
     "overload": "too many requests, connections or open files, full disks",

@@ -105,7 +105,7 @@ pub struct Config {
     pub statsd: Option<Statsd>,
     /// The sanitized zone: a tag of the metrics that are sent, and a label of those that `/metrics` shows.
     pub zone: Option<String>,
-    /// The maximum number of series of the application's metrics.
+    /// The maximum number of series of application metrics.
     pub metrics_series: u32,
     /// The addresses of the admin socket; empty if there is none.
     pub admin_binds: Vec<BindAddress>,

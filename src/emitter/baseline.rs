@@ -148,7 +148,7 @@ pub(super) struct Baselines {
     supervisor: Sent,
     /// By slot. Nothing was sent of a slot that appears later.
     slots: Vec<Sent>,
-    /// Of the application's metrics.
+    /// The same for application metrics.
     pub(super) series: SentSeries,
 }
 

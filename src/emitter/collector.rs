@@ -210,7 +210,7 @@ impl Collector {
         emitter.unsent(&self.totals)
     }
 
-    /// Reads what a process has counted of the application's metrics, and clears its area for the next process.
+    /// Reads the application metrics that a process has counted, and clears its area for the next process.
     /// Called once the process is reaped.
     pub fn retire_area(&mut self, scoreboard: &Scoreboard, index: u32) {
         if let Err(error) = self.totals.retire_area(index) {

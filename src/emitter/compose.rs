@@ -118,7 +118,7 @@ impl Composer {
         packer.finish()
     }
 
-    /// Adds the application's metrics.
+    /// Adds application metrics.
     fn series(
         &mut self,
         packer: &mut Packer,

@@ -13,7 +13,7 @@
 //! | `compose` | the content of a flush |
 //! | `in_flight` | the datagrams of a flush |
 //! | `socket` | the agent's address and the socket |
-//! | `series` | the application's metrics as lines |
+//! | `series` | application metrics as lines |
 //! | `source` | where the sums in a line come from |
 //! | `unsent` | the totals that were not sent |
 //! | `resolver` | name lookup in a helper process |

@@ -11,7 +11,7 @@ pub(super) struct Datagram {
     pub text: String,
     /// The deltas that count as sent once the datagram is accepted.
     pub deltas: Vec<Delta>,
-    /// Likewise, of the application's metrics.
+    /// The same for application metrics.
     pub series: Vec<SeriesDelta>,
 }
 
@@ -45,7 +45,7 @@ impl Packer {
         self.open.deltas.extend(deltas);
     }
 
-    /// Adds a line of the application's metrics.
+    /// Adds a line for an application metric.
     pub(super) fn series_line(&mut self, line: &str, deltas: &[SeriesDelta]) {
         self.line(line, []);
         self.open.series.extend_from_slice(deltas);

@@ -1,4 +1,4 @@
-//! The application's metrics as lines.
+//! Application metrics as lines.
 //!
 //! They have the prefix and the tags of the server's metrics, and the tags of their own. In the plain format, which has
 //! no tags, the values of a metric's tags become further parts of its name: `orders.placed.web`. Characters that end a

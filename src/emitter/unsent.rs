@@ -34,7 +34,7 @@ pub(super) fn unsent(
     carried
 }
 
-/// The same of the application's metrics.
+/// The same for application metrics.
 fn unsent_series(
     totals: &Totals,
     baselines: &Baselines,

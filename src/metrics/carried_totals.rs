@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `count SLOT NAME VALUE N` | a counter and the value of its own tag; `-` stands for no tag, and for the slot of the supervisor |
 //! | `distribution SLOT NAME[;VALUE] SUM_NS START_NS:N ..` | a distribution: its buckets that are not 0, by their start |
-//! | `help ..`, `sum ..`, `values ..` | the application's metrics ([`super::series`]) |
+//! | `help ..`, `sum ..`, `values ..` | application metrics ([`super::series`]) |
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -58,12 +58,12 @@ impl CarriedTotals {
         self.slots.iter().map(|(slot, totals)| (SlotId(*slot), totals))
     }
 
-    /// The application's metrics.
+    /// The application metrics.
     pub fn series(&self) -> &SeriesTotals {
         &self.series
     }
 
-    /// The application's metrics.
+    /// The application metrics.
     pub fn series_mut(&mut self) -> &mut SeriesTotals {
         &mut self.series
     }

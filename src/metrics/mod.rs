@@ -8,7 +8,7 @@
 //! | `carried_totals` | the totals that a server hands over to its successor |
 //! | `gauges` | the values that are measured when they are needed |
 //! | `memory` | the memory of the workers |
-//! | `series` | the totals of the application's metrics |
+//! | `series` | the totals of application metrics |
 //!
 //! The workers count ([`arctos_worker::shared::scoreboard`]). [`crate::emitter`] and [`crate::admin`] format and send.
 pub mod carried_totals;

@@ -1,4 +1,4 @@
-//! The totals of the application's metrics, read from the areas of its processes.
+//! The totals of application metrics, read from the areas of its processes.
 //!
 //! A series is identified by its description, not by its row: each process has rows of its own. Counters and
 //! distributions only rise, as [`super::totals`] does, and survive the process. A gauge is what the living processes

@@ -193,13 +193,13 @@ impl Totals {
         reader.retire(index, &mut self.series)
     }
 
-    /// How many updates of the application's metrics were of series that do not count alone, since this was last called.
+    /// The number of updates of application metrics in series that do not count alone, since this was last called.
     pub fn take_dropped_updates(&mut self) -> u64 {
         let readers = self.series_reader.iter_mut().chain(&mut self.own_series);
         readers.map(SeriesReader::take_dropped).sum()
     }
 
-    /// The application's metrics.
+    /// The application metrics.
     pub fn series(&self) -> &SeriesTotals {
         &self.series
     }

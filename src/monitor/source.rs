@@ -104,7 +104,7 @@ pub(super) enum Report {
     RestartStorm(restart_storm::Report),
     /// The collector may have something to read or to send.
     MetricsDue,
-    /// The zygote that counted the application's metrics in the area with this index has ended.
+    /// The zygote that counted application metrics in the area with this index has ended.
     AreaLeft(u32),
     /// The running profile takes its next samples.
     ProfileDue,

@@ -128,7 +128,7 @@ fn system(call: &'static str) -> impl Fn(std::io::Error) -> Fatal {
     move |source| Fatal::System { call, source }
 }
 
-/// Maps the scoreboard. Without memory for the application's metrics, the server does without them.
+/// Maps the scoreboard. Without memory for application metrics, the server does without them.
 fn map_scoreboard(slots: u16, series: u32, log: &Log) -> Result<Scoreboard, Fatal> {
     let mut scoreboard = Scoreboard::create(slots).map_err(system("mapping the scoreboard"))?;
     if let Err(error) = scoreboard.add_series(series) {

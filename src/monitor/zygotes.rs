@@ -28,7 +28,7 @@ use crate::system::pid::Pid;
 pub(super) struct Zygotes {
     /// The zygotes that were not reaped yet. At most one of each generation takes orders.
     zygotes: Vec<Zygote>,
-    /// The areas in which they count the application's metrics, by their index.
+    /// The areas in which they count application metrics, by their index.
     areas: Vec<(Pid, u32)>,
     /// Workers that were ordered and do not exist yet.
     ordered: Vec<OrderedWorker>,

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use arctos_worker::shared::identity::Generation;
-use arctos_worker::shared::scoreboard::{Exemplars, Scoreboard, Side, WorkerEntry};
+use arctos_worker::shared::scoreboard::{Scoreboard, Side, WorkerEntry};
 
 use super::*;
 use crate::metrics::Totals;

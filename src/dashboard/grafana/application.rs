@@ -1,4 +1,4 @@
-//! The row for the application's metrics, whose names no version of arctos can know.
+//! The row for application metrics, whose names no version of arctos can know.
 //!
 //! For each kind of metrics, a variable has the names of all that are not the server's, and a panel is repeated for each
 //! selected name. The metrics of prometheus_client have neither a zone nor a worker, so only job and instance filter these

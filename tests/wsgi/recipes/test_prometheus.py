@@ -1,4 +1,4 @@
-"""prometheus_client: the application's metrics, summed over all workers."""
+"""prometheus_client: application metrics, summed over all workers."""
 
 import os
 import re

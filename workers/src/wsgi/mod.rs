@@ -21,7 +21,7 @@
 //! | `interrupt`, `timeout` | the exception of a request that takes too long, and its request for more time |
 //! | `failure`, `traceback` | failures of the application, and how the log shows them |
 //! | `traceback_page` | the page with the traceback of a failed request (`--debug`) |
-//! | `series` | the application's metrics |
+//! | `series` | application metrics |
 //! | `latest`, `variables` | what the event loop and the access log ask about the latest request |
 //! | `unreadable` | directories that a failed boot cannot read |
 //! | `stacks` | the stack dump of all threads on SIGUSR2 |

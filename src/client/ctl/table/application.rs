@@ -1,4 +1,4 @@
-//! The rows of the application's metrics.
+//! The rows that show application metrics.
 //!
 //! They have the names of the page, with their labels: the names under which the application knows them cannot be told
 //! from these. Their units follow from the conventions of Prometheus: a name that ends in `_seconds` or `_bytes`.

@@ -70,7 +70,7 @@ pub(super) const ROWS: &[OptionSpec] = &[
         S::MetricsSeries,
         T::Metrics,
         "metrics-series",
-        "Maximum number of series of the application's metrics; a metric with tags has \
+        "Maximum number of series of application metrics; a metric with tags has \
          one for each combination of their values. Further ones count together, in a \
          series whose tags are `other`.",
     )

@@ -62,7 +62,7 @@ impl Scoreboard {
         Ok(Self { mapping, file, slot_count: slots, series: None })
     }
 
-    /// Adds memory for the application's metrics: an area for each entry and some for zygotes, each with `series`
+    /// Adds memory for application metrics: an area for each entry and some for zygotes, each with `series`
     /// series.
     ///
     /// Errors: the kernel gives no address space. The scoreboard stays as it is.
@@ -72,7 +72,7 @@ impl Scoreboard {
         Ok(())
     }
 
-    /// The memory of the application's metrics, and who has each of its areas; `None` if there is none.
+    /// The memory of application metrics, and who has each of its areas; `None` if there is none.
     pub fn series(&self) -> Option<(SeriesMemory, impl Iterator<Item = Option<SlotId>> + use<>)> {
         let of_slots = (0..self.slot_count).flat_map(|slot| [Some(SlotId(slot)); 2]);
         let of_zygotes = std::iter::repeat_n(None, ZYGOTE_AREAS as usize);

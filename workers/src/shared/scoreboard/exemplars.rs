@@ -43,7 +43,10 @@ impl Exemplars {
     pub const OCTAVES: usize = 31;
 
     pub(super) const fn new() -> Self {
-        Self { cells: [const { [const { ExemplarCell::new() }; Self::OCTAVES] }; 5] }
+        Self {
+            cells: [const { [const { ExemplarCell::new() }; Self::OCTAVES] };
+                StatusClass::ALL.len()],
+        }
     }
 
     /// The octave of a duration.

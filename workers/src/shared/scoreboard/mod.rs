@@ -135,7 +135,7 @@ counters! {
     ReloadFailed, "reload.failed", "Reloads after which the old generation still serves.";
     StatsdDropped, "statsd.dropped", "Datagrams of metrics that could not be sent.";
     MetricsSeriesDropped, "metrics.series_dropped",
-        "Updates of the application's metrics that count in a series `other`, or nowhere, because there are more than `--metrics-series`.";
+        "Updates of application metrics that count in a series `other`, or nowhere, because there are more than `--metrics-series`.";
 }
 
 #[cfg(test)]

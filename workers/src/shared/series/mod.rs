@@ -1,4 +1,4 @@
-//! The application's metrics, in shared memory beside the scoreboard: what `arctos.metrics` writes, and the
+//! Application metrics, in shared memory beside the scoreboard: what `arctos.metrics` writes, and the
 //! supervisor reads.
 //!
 //! Each entry of the scoreboard has an [`Area`], and so has each zygote. An area is a list of rows that only grows: a

@@ -36,7 +36,7 @@ reply_chars_count 4
 reply_chars_sum 50
 ";
 
-/// The lines of the application's metrics.
+/// The lines that show application metrics.
 fn lines(page: &str, width: Option<usize>) -> Vec<String> {
     let drawn = drawn_page(page, width);
     let lines = drawn.lines().skip_while(|line| !line.contains("of the application"));

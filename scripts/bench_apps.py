@@ -81,7 +81,8 @@ def flask_hello():
     application = Flask(__name__)
 
     @application.get("/")
-    def greet():
+    @application.get("/catalogue/shoes/<item>")
+    def greet(item=None):
         return "Hello, World!"
 
     return application

@@ -15,6 +15,7 @@ class Case(NamedTuple):
     unfit: dict = {}  # server -> the reason why it is left out
     options: dict = {}  # row -> further options; {files} is the directory of the static files
     also: tuple = ()  # further rows of arctos, which have no options
+    sleeps: bool = False  # whether the load generator sleeps until there is a response, instead of polling
 
 
 # Servers without files of their own run WhiteNoise, as arctos does in a row of its own.
@@ -70,7 +71,9 @@ CASES = {
             "fastpysgi": "sends half of the items as one, which PEP 3333 forbids",
         },
     ),
-    "flask": Case("Flask, 13 bytes", app="flask", floor=False),
+    "flask": Case("Flask, 13 bytes, 17 header fields of a browser", app="flask", kind="browser", floor=False),
+    "proxy": Case("hello from a client that sleeps, as a proxy on the same host does", sleeps=True),
+    "proxy-flask": Case("Flask from such a client", app="flask", kind="browser", floor=False, sleeps=True),
 }
 
 # Formats of the access log, by the options that set them.

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench_servers import FILE, PLACE, PYTHON, SCRIPTS, STATIC
+from bench_servers import FILE, PEERS, PLACE, PYTHON, SCRIPTS, STATIC
 
 ROOT = SCRIPTS.parent
 REQUIREMENTS = SCRIPTS / "bench-requirements.txt"
@@ -66,7 +66,10 @@ def pip(*what):
 
 
 def is_installed(peer):
-    found = subprocess.run([PYTHON, "-c", f"import {peer}"], stderr=subprocess.DEVNULL).returncode == 0
+    needed = PEERS[peer]
+    found = PYTHON.with_name(needed).exists() or (
+        subprocess.run([PYTHON, "-c", f"import {needed}"], stderr=subprocess.DEVNULL).returncode == 0
+    )
     if not found:
         say(f"{peer} is not installed, and left out")
     return found

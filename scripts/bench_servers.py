@@ -18,7 +18,17 @@ FILE = PLACE / "file_1m"
 STATIC = PLACE / "static"
 
 WITHOUT_COMMAND_LINE = ("freastal", "fastwsgi", "fastpysgi", "bjoern")
-PEERS = (*WITHOUT_COMMAND_LINE, "granian", "gunicorn", "peregrine")
+# Each peer, and what has to be importable, or to be a command of the environment, for it to run.
+PEERS = {
+    **{name: name for name in WITHOUT_COMMAND_LINE},
+    "granian": "granian",
+    "peregrine": "peregrine",
+    "gunicorn": "gunicorn",
+    "gunicorn sync": "gunicorn",
+    "uwsgi": "uwsgi",
+    "waitress": "waitress",
+    "cheroot": "cheroot",
+}
 
 
 class Cpus(NamedTuple):
@@ -45,7 +55,7 @@ class Run(NamedTuple):
     cpu_us: float  # per request, of all processes of the server
     server_busy: float  # fraction of its CPU that the server used
     first_busy: float  # the same for its first process, usually the supervisor
-    load_busy: float  # fraction of its CPU that the load generator used
+    load_busy: float  # fraction of the time in which the load generator had something to do
     p50_us: float
     p99_us: float
     max_us: float
@@ -73,14 +83,23 @@ def command(variant, case, port):
     own = {
         "arctos": bind,
         "gunicorn": [*bind, *"--worker-class gthread --threads 1 --worker-connections 2000 --keep-alive 75".split()],
+        "gunicorn sync": bind,
         "granian": [
             *f"--host 127.0.0.1 --port {port} --log-level error --workers 1".split(),
             *"--interface wsgi --blocking-threads 1 --runtime-threads 1 --http 1 --no-ws".split(),
         ],
         "peregrine": f"--host 127.0.0.1 --port {port} --workers 1 --protocol wsgi".split(),
+        "uwsgi": [
+            *f"--http 127.0.0.1:{port} --http-keepalive=75 --http-timeout 75 --http-processes 1 --listen 100".split(),
+            *f"--master --processes 1 --disable-logging --die-on-term --virtualenv {PLACE}/venv".split(),
+        ],
+        "waitress": f"--listen 127.0.0.1:{port} --threads 1 --connection-limit 2000 --backlog 2048".split(),
+        "cheroot": f"--bind 127.0.0.1:{port} --threads 1 --request-queue-size 2048".split(),
     }[name]
     options = [option.format(files=STATIC) for option in case.options.get(variant.name, ())]
-    return [python, "-m", name, *own, *variant.options, *options, f"bench_apps:{app}"]
+    start = [str(PYTHON.with_name(name))] if name == "uwsgi" else [python, "-m", PEERS.get(name, name)]
+    place = ["--module"] if name == "uwsgi" else []
+    return [*start, *own, *variant.options, *options, *place, f"bench_apps:{app}"]
 
 
 class Server(Session):
@@ -116,6 +135,7 @@ class Server(Session):
         """Puts load on the server. Returns the output of `load send`."""
         where = ["--port", str(self.port), "--cpu", str(self.cpus.load)]
         what = ["--kind", self.case.kind, "--connections", str(connections or self.case.connections)]
+        what += ["--sleep"] if self.case.sleeps else []
         done = subprocess.run([LOAD, "send", *where, *what, *extent], capture_output=True, text=True)
         if done.returncode != 0:
             raise Failed(done.stderr.strip())
@@ -133,7 +153,7 @@ class Server(Session):
             cpu_us=cpu / sent["requests_in_all"] * 1e6,
             server_busy=cpu / took,
             first_busy=(cpu_seconds(self.process.pid) - first_before) / took,
-            load_busy=sent["own_cpu_seconds"] / sent["seconds"],
+            load_busy=sent["busy_seconds"] / sent["seconds"],
             p50_us=sent["latency_p50_us"],
             p99_us=sent["latency_p99_us"],
             max_us=sent["latency_max_us"],

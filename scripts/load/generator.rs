@@ -1,12 +1,15 @@
 //! The load generator: a connection sends the next write once the responses to its last one are complete.
+//!
+//! It polls without a pause. If it slept, the server's send(2) would have to wake it, which on a virtual machine is an
+//! interrupt of another processor that costs microseconds. The server would pay for it with every response, unless it
+//! holds responses back to send them at once.
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use socket2::{Domain, Socket, Type};
 
 use crate::histogram::Histogram;
@@ -27,6 +30,15 @@ pub(crate) enum Extent {
     Requests(u64),
 }
 
+/// What the generator does until there is an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// It asks again, without a pause.
+    Polling,
+    /// It sleeps, as a client or a proxy does.
+    Sleeping,
+}
+
 /// The results.
 pub(crate) struct Report {
     /// Complete responses within the measurement.
@@ -41,8 +53,8 @@ pub(crate) struct Report {
     pub unanswered: u64,
     /// The latency of each write, from its first byte to the end of its last response.
     pub latencies: Histogram,
-    /// CPU time of this program during the measurement.
-    pub own_cpu: Duration,
+    /// The part of the measurement in which this program had something to do.
+    pub busy: Duration,
 }
 
 /// Time limit for the last responses, in case the server loses requests.
@@ -53,7 +65,7 @@ const MOST_ERRORS: u64 = 1000;
 #[derive(Clone, Copy)]
 enum Phase {
     WarmUp { until: Instant },
-    Measuring { since: Instant, cpu: Duration },
+    Measuring { since: Instant },
     Draining { until: Instant },
 }
 
@@ -79,7 +91,10 @@ struct Generator<'load> {
     workload: &'load Workload,
     /// Size of the responses to one write.
     answer_bytes: usize,
+    /// Whether the server closes the connection after each response.
+    closes: bool,
     epoll: Epoll,
+    waiting: Waiting,
     connections: Vec<Connection>,
     next_write: usize,
     /// Number of requests that may still be sent.
@@ -94,7 +109,7 @@ pub(crate) fn run(
     server: SocketAddr,
     workload: &Workload,
     connections: usize,
-    extent: Extent,
+    (extent, waiting): (Extent, Waiting),
     size: Size,
 ) -> io::Result<Report> {
     let now = Instant::now();
@@ -105,12 +120,14 @@ pub(crate) fn run(
         errors: 0,
         unanswered: 0,
         latencies: Histogram::new(),
-        own_cpu: Duration::ZERO,
+        busy: Duration::ZERO,
     };
     let mut generator = Generator {
         server,
         workload,
         answer_bytes: size.wire_bytes * workload.requests_per_write,
+        closes: workload.closes || size.closes,
+        waiting,
         epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
         connections: Vec::new(),
         next_write: 0,
@@ -128,7 +145,7 @@ pub(crate) fn run(
         Extent::Time { warm_up, .. } => Phase::WarmUp { until: now + warm_up },
         Extent::Requests(count) => {
             generator.left = Some(count);
-            Phase::Measuring { since: now, cpu: own_cpu()? }
+            Phase::Measuring { since: now }
         }
     };
     generator.work(extent)?;
@@ -141,42 +158,52 @@ impl Generator<'_> {
             self.begin(key, Instant::now())?;
         }
         let mut events = vec![EpollEvent::empty(); 256];
+        let mut now = Instant::now();
         loop {
-            let count = self.epoll.wait(&mut events, 50_u8)?;
+            let count = match self.waiting {
+                Waiting::Polling => self.epoll.wait(&mut events, EpollTimeout::ZERO)?,
+                Waiting::Sleeping => {
+                    let count = self.epoll.wait(&mut events, 50_u8)?;
+                    now = Instant::now(); // The time before was slept.
+                    count
+                }
+            };
             for event in &events[..count] {
                 self.turn(event.data() as usize)?;
             }
-            if self.is_over(extent)? {
+            let began = std::mem::replace(&mut now, Instant::now());
+            if count > 0 && matches!(self.phase, Phase::Measuring { .. }) {
+                self.report.busy += now - began;
+            }
+            if self.is_over(extent, now) {
                 return Ok(());
             }
         }
     }
 
     /// Enters the next phase when it is due.
-    fn is_over(&mut self, extent: Extent) -> io::Result<bool> {
-        let now = Instant::now();
+    fn is_over(&mut self, extent: Extent, now: Instant) -> bool {
         match self.phase {
             Phase::WarmUp { until } => {
                 if now >= until {
-                    self.phase = Phase::Measuring { since: now, cpu: own_cpu()? };
+                    self.phase = Phase::Measuring { since: now };
                 }
-                Ok(false)
+                false
             }
-            Phase::Measuring { since, cpu } => {
+            Phase::Measuring { since } => {
                 let enough = match extent {
                     Extent::Time { measured, .. } => now >= since + measured,
                     Extent::Requests(_) => self.unanswered() == 0,
                 };
                 if enough || self.report.errors >= MOST_ERRORS {
                     self.report.measured = now - since;
-                    self.report.own_cpu = own_cpu()?.saturating_sub(cpu);
                     self.phase = Phase::Draining { until: now + LAST_RESPONSE_TIMEOUT };
                 }
-                Ok(false)
+                false
             }
             Phase::Draining { until } => {
                 self.report.unanswered = self.unanswered();
-                Ok(self.report.unanswered == 0 || now >= until)
+                self.report.unanswered == 0 || now >= until
             }
         }
     }
@@ -282,7 +309,7 @@ impl Generator<'_> {
             self.report.requests += requests;
             self.report.latencies.add(now - since);
         }
-        if self.workload.closes {
+        if self.closes {
             self.connections[key].state = State::Closing;
             return Ok(());
         }
@@ -314,11 +341,4 @@ impl State {
             Self::Idle | Self::Closing => false,
         }
     }
-}
-
-fn own_cpu() -> io::Result<Duration> {
-    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
-    let times = [usage.user_time(), usage.system_time()];
-    let us = times.map(|time| time.tv_sec() * 1_000_000 + time.tv_usec()).iter().sum::<i64>();
-    Ok(Duration::from_micros(us.unsigned_abs()))
 }

@@ -20,7 +20,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 
-use generator::{Extent, Report};
+use generator::{Extent, Report, Waiting};
 use response::Size;
 use workload::{Kind, Workload};
 
@@ -58,6 +58,10 @@ struct Send {
     /// Number of concurrent connections.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     connections: u16,
+    /// Sleep until there is an event, as a proxy on the same host does. Without this, poll without a pause: a server pays
+    /// for each response that wakes a sleeping client.
+    #[arg(long)]
+    sleep: bool,
     /// Duration of the measurement.
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
@@ -110,7 +114,9 @@ fn send(options: &Send) -> io::Result<()> {
         }
     };
     let size = response::learn(server, workload.first_request())?;
-    let report = generator::run(server, &workload, options.connections.into(), extent, size)?;
+    let waiting = if options.sleep { Waiting::Sleeping } else { Waiting::Polling };
+    let how = (extent, waiting);
+    let report = generator::run(server, &workload, options.connections.into(), how, size)?;
     writeln!(io::stdout(), "{}", json(&report, &workload, size))
 }
 
@@ -122,7 +128,7 @@ fn json(report: &Report, workload: &Workload, size: Size) -> String {
         ("requests_in_all", report.requests_in_all as f64),
         ("errors", report.errors as f64),
         ("unanswered", report.unanswered as f64),
-        ("own_cpu_seconds", report.own_cpu.as_secs_f64()),
+        ("busy_seconds", report.busy.as_secs_f64()),
         ("latency_p50_us", us(report.latencies.quantile(0.5))),
         ("latency_p99_us", us(report.latencies.quantile(0.99))),
         ("latency_max_us", us(report.latencies.maximum())),

@@ -14,6 +14,8 @@ pub(crate) struct Size {
     pub wire_bytes: usize,
     /// Size of the body that the application returned.
     pub body_bytes: usize,
+    /// Whether the server closes the connection afterwards.
+    pub closes: bool,
 }
 
 /// The progress of a response.
@@ -55,24 +57,26 @@ pub(crate) fn learn(server: SocketAddr, request: &[u8]) -> io::Result<Size> {
 fn progress(input: &[u8]) -> Progress {
     let Some(end) = find(input, b"\r\n\r\n") else { return Progress::Incomplete };
     let (head, body) = (&input[..end], &input[end + 4..]);
+    let closes =
+        field(head, b"connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
     if let Some(value) = field(head, b"content-length") {
         let length = std::str::from_utf8(value).ok().and_then(|value| value.parse::<usize>().ok());
         return match length {
             None => Progress::Endless,
             Some(length) if body.len() < length => Progress::Incomplete,
             Some(length) => {
-                Progress::Whole(Size { wire_bytes: end + 4 + length, body_bytes: length })
+                Progress::Whole(Size { wire_bytes: end + 4 + length, body_bytes: length, closes })
             }
         };
     }
     match field(head, b"transfer-encoding") {
-        Some(value) if value.eq_ignore_ascii_case(b"chunked") => chunked(end + 4, body),
+        Some(value) if value.eq_ignore_ascii_case(b"chunked") => chunked(end + 4, body, closes),
         Some(_) | None => Progress::Endless,
     }
 }
 
 /// Reads chunks up to the last one, without trailer fields.
-fn chunked(head_bytes: usize, body: &[u8]) -> Progress {
+fn chunked(head_bytes: usize, body: &[u8], closes: bool) -> Progress {
     let (mut at, mut body_bytes) = (0, 0);
     loop {
         let Some(line) = find(&body[at..], b"\r\n") else { return Progress::Incomplete };
@@ -86,7 +90,7 @@ fn chunked(head_bytes: usize, body: &[u8]) -> Progress {
             return Progress::Incomplete;
         }
         if size == 0 {
-            return Progress::Whole(Size { wire_bytes: head_bytes + at, body_bytes });
+            return Progress::Whole(Size { wire_bytes: head_bytes + at, body_bytes, closes });
         }
     }
 }
@@ -119,7 +123,7 @@ mod tests {
     #[test]
     fn a_length_tells_where_the_body_ends() {
         let response = "HTTP/1.1 200 OK\r\nDate: x\r\ncontent-LENGTH:  5 \r\n\r\nhello";
-        let size = Size { wire_bytes: response.len(), body_bytes: 5 };
+        let size = Size { wire_bytes: response.len(), body_bytes: 5, closes: false };
         assert_eq!(only_whole_at_its_end(response), Progress::Whole(size));
     }
 
@@ -127,15 +131,22 @@ mod tests {
     fn the_chunk_of_size_0_ends_the_body() {
         let response = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
                         3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n";
-        let size = Size { wire_bytes: response.len(), body_bytes: 13 };
+        let size = Size { wire_bytes: response.len(), body_bytes: 13, closes: false };
         assert_eq!(only_whole_at_its_end(response), Progress::Whole(size));
     }
 
     #[test]
     fn what_comes_behind_a_response_is_not_part_of_it() {
         let response = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
-        let size = Size { wire_bytes: response.len(), body_bytes: 2 };
+        let size = Size { wire_bytes: response.len(), body_bytes: 2, closes: false };
         assert_eq!(progress(format!("{response}{response}").as_bytes()), Progress::Whole(size));
+    }
+
+    #[test]
+    fn a_server_says_that_it_closes_the_connection() {
+        let response = "HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 2\r\n\r\nhi";
+        let size = Size { wire_bytes: response.len(), body_bytes: 2, closes: true };
+        assert_eq!(only_whole_at_its_end(response), Progress::Whole(size));
     }
 
     #[test]

@@ -49,7 +49,7 @@ while count < (given.requests or 1) or time.monotonic() < until:
             received += connection.recv(65536) or exit("the server closed")
     count += len(connections)
 times = dict.fromkeys(["latency_p50_us", "latency_p99_us", "latency_max_us", "errors", "unanswered"], 0)
-print(json.dumps({{"requests": count, "requests_in_all": count, "seconds": 1, "own_cpu_seconds": 0, "body_bytes": 13, **times}}))
+print(json.dumps({{"requests": count, "requests_in_all": count, "seconds": 1, "busy_seconds": 0, "body_bytes": 13, **times}}))
 '''
 CPUS = Cpus(*[min(bench_servers.os.sched_getaffinity(0))] * 2)
 

@@ -1,6 +1,7 @@
 //! Who sent a request: the peer of the connection, or the client that trusted proxies name.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{CloseReason, ConnInfo, Connection};
@@ -44,7 +45,7 @@ impl ConnInfo {
 impl<C: AsRef<[u8]>> Connection<C> {
     /// The PROXY header is complete, and announces these addresses.
     pub fn set_proxied(&mut self, proxied: Option<Arc<ProxiedAddresses>>) {
-        self.info.proxied = proxied;
+        Rc::make_mut(&mut self.info).proxied = proxied;
     }
 
     /// Closes the connection before its first request.

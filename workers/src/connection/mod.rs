@@ -26,6 +26,7 @@ mod timer;
 mod tls_info;
 pub mod write_buffer;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -118,7 +119,8 @@ impl Gathered {
 
 /// The state machine. `C` is one item of a response, kept until it is sent.
 pub struct Connection<C> {
-    info: ConnInfo,
+    /// Shared with the request that the application is called for.
+    info: Rc<ConnInfo>,
     state: State,
     write_buffer: WriteBuffer<C>,
     /// What trusted proxies say about the current request.
@@ -187,7 +189,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
     /// A connection without a byte of a request: just accepted, or taken over from another worker.
     pub fn new(info: ConnInfo) -> Self {
         Self {
-            info,
+            info: Rc::new(info),
             state: State::Idle,
             write_buffer: WriteBuffer::new(),
             forwarded: None,
@@ -201,16 +203,21 @@ impl<C: AsRef<[u8]>> Connection<C> {
         &self.info
     }
 
+    /// The same for a request, while the connection changes.
+    pub fn shared_info(&self) -> Rc<ConnInfo> {
+        Rc::clone(&self.info)
+    }
+
     /// The handshake of TLS is complete.
     pub fn begin_tls(&mut self, tls: TlsInfo) {
-        self.info.tls = Some(Arc::new(tls));
+        Rc::make_mut(&mut self.info).tls = Some(Arc::new(tls));
     }
 
     /// Returns what outlives requests, unless there is a request: then giving up the state machine would lose it.
     #[expect(clippy::result_large_err, reason = "a busy connection is handed back as it was")]
     pub fn release(self) -> Result<ConnInfo, Self> {
         match self.state {
-            State::Idle => Ok(self.info),
+            State::Idle => Ok(Rc::unwrap_or_clone(self.info)),
             State::Head(_)
             | State::Body(_)
             | State::Ready(_)

@@ -8,6 +8,7 @@ use crate::connection::write_buffer::WriteBuffer;
 use crate::http::response::{CHUNK_CLOSING, IdField, LAST_CHUNK, Refusal, put_chunk_size};
 use crate::http::{Framing, PartialHead, Persistence, ReplyFraming, ResponseHead, Status};
 use crate::shared::scoreboard::{Counter, Counters};
+use std::rc::Rc;
 
 /// A response that is being sent.
 pub(super) struct Replying {
@@ -349,7 +350,8 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
         let ending = replying.ending;
         counters.inc(Counter::RespDone);
-        self.info.served = self.info.served.saturating_add(1);
+        let info = Rc::make_mut(&mut self.info);
+        info.served = info.served.saturating_add(1);
         match ending {
             Ending::KeepAlive => {
                 counters.inc(Counter::RespDoneKeepalive);

@@ -324,7 +324,7 @@ fn answer<A: Application>(
     let queue_wait = queue::wait_of(context, client);
     context.requests.complete += 1;
     let before = context.clock.monotonic();
-    let info = client.conn().info().clone();
+    let info = client.conn().shared_info();
     let forwarded = client.conn().forwarded().cloned();
     let request = Request {
         head_bytes,

@@ -208,8 +208,7 @@ fn fill_head(
     status: &Bound<'_, PyAny>,
     headers: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    let status = native_string(status, "Status")?;
-    head.start(latin1_of(status, "Status")?)
+    head.start(text_of(status, "Status")?)
         .map_err(|error| PyValueError::new_err(format!("{error}: {}", repr(status))))?;
     let Ok(headers) = headers.cast_exact::<PyList>() else {
         return Err(PyTypeError::new_err(format!(
@@ -232,29 +231,28 @@ fn fill_head(
                 repr(&item)
             )));
         };
-        let name = native_string(&name, "Header name")?;
-        let value = native_string(&value, "Header value")?;
-        head.add(latin1_of(name, "Header name")?, latin1_of(value, "Header value")?)
-            .map_err(|error| PyValueError::new_err(format!("{error}: {}", repr(name))))?;
+        head.add(text_of(&name, "Header name")?, text_of(&value, "Header value")?)
+            .map_err(|error| PyValueError::new_err(format!("{error}: {}", repr(&name))))?;
     }
     Ok(())
 }
 
-/// Checks that a value is a str, or an instance of a subclass.
-fn native_string<'a, 'py>(
-    value: &'a Bound<'py, PyAny>,
-    title: &str,
-) -> PyResult<&'a Bound<'py, PyString>> {
-    value.cast::<PyString>().map_err(|_| {
-        PyTypeError::new_err(format!("{title} must be of type str (got {})", repr(value)))
-    })
+/// Returns the latin-1 bytes of a value that is a str, or an instance of a subclass.
+#[inline]
+fn text_of<'a>(value: &'a Bound<'_, PyAny>, title: &str) -> PyResult<&'a [u8]> {
+    let text = value.cast::<PyString>().ok();
+    text.and_then(ffi::latin1_bytes).ok_or_else(|| not_native(value, title))
 }
 
-/// Returns the latin-1 bytes of a str.
-fn latin1_of<'a>(text: &'a Bound<'_, PyString>, title: &str) -> PyResult<&'a [u8]> {
-    ffi::latin1_bytes(text).ok_or_else(|| {
-        PyValueError::new_err(format!("{title} has characters outside latin-1: {}", repr(text)))
-    })
+/// Returns why a value is no native string.
+#[cold]
+fn not_native(value: &Bound<'_, PyAny>, title: &str) -> PyErr {
+    if value.is_instance_of::<PyString>() {
+        let shown = repr(value);
+        PyValueError::new_err(format!("{title} has characters outside latin-1: {shown}"))
+    } else {
+        PyTypeError::new_err(format!("{title} must be of type str (got {})", repr(value)))
+    }
 }
 
 /// Returns repr() for messages, or the type of an object whose repr() fails.

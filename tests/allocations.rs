@@ -258,3 +258,13 @@ fn a_request_in_two_pieces_allocates_a_bounded_number_of_times() {
     let (head, body) = UPLOAD.split_at(UPLOAD.len() - 2);
     assert!(allocations(&[head, body]) <= 6);
 }
+
+#[test]
+fn the_memory_of_a_large_body_is_allocated_once() {
+    let body = "x".repeat(1 << 20);
+    let head =
+        format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+    // The first piece decides how much is reserved, and it is long enough here. Otherwise as for a small body.
+    let first = head + &body[..128 * 1024];
+    assert!(allocations(&[&first, &body[128 * 1024..]]) <= 8);
+}

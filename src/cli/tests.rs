@@ -77,7 +77,7 @@ fn every_option_is_applied() {
         "-b :80 --bind unix:@x --reuse-port --listen-mode per-slot --backlog 10 -w 3 -t 0.5 \
          --timeout-for /reports=5m --timeout-for /api=1 --timeout-grace 3 --graceful-timeout 1m --boot-timeout 5s --drain-delay 2 --keep-alive 3 \
          --limit-request-line 1000 --limit-request-fields 7 --limit-request-field_size 2K \
-         --limit-request-head 32K --limit-request-body 1M --body-memory 0 --body-temp-dir / \
+         --limit-request-head 32K --limit-request-body 1M --body-memory 0 --body-memory-total 9K --body-temp-dir / \
          --header-timeout 4 --body-timeout 5 --body-min-rate 100 --write-timeout 6 \
          --max-queue-time 7 --ready-max-backlog 11 --ready-min-workers 2 \
          --max-connections 8 --max-requests-per-connection 9 --header-map refuse \
@@ -104,6 +104,7 @@ fn every_option_is_applied() {
     assert_eq!((limits.request_line_bytes, limits.header_count), (1000, 7));
     assert_eq!((limits.header_field_bytes, limits.head_bytes), (2048, 32_768));
     assert_eq!((limits.body_bytes, limits.body_memory_bytes), (1 << 20, 0));
+    assert_eq!(limits.body_memory_total_bytes, 9 << 10);
     assert_eq!((limits.connections, limits.requests_per_connection), (8, 9));
     let timeouts = config.worker.timeouts;
     assert_eq!(timeouts.keep_alive, Duration::from_secs(3));

@@ -73,6 +73,7 @@ pub enum Setting {
     LimitRequestHead,
     LimitRequestBody,
     BodyMemory,
+    BodyMemoryTotal,
     BodyTempDir,
     MaxRequestsPerConnection,
     Certfile,

@@ -192,6 +192,7 @@ mod tests {
             | S::LimitRequestHead
             | S::LimitRequestBody
             | S::BodyMemory
+            | S::BodyMemoryTotal
             | S::MaxRequestsPerConnection
             | S::MetricsSeries
             | S::StatsdInterval => "66",

@@ -25,6 +25,7 @@ const LINE: Size = Size { max_bytes: 1 << 20, ..HEAD };
 const FIELDS: Whole = Whole { min: 1, max: 32_768 };
 const BODY: Size = Size { min_bytes: 1, max_bytes: 1 << 50, allows_zero: true };
 const BODY_MEMORY: Size = Size { min_bytes: 0, max_bytes: 1 << 30, allows_zero: false };
+const BODY_MEMORY_TOTAL: Size = Size { max_bytes: 1 << 40, ..BODY_MEMORY };
 const CONNECTIONS: Whole = Whole { min: 1, max: 1_000_000 };
 
 /// Settings of a worker that stand earlier in the table, so that they have been read before.
@@ -52,6 +53,7 @@ pub(super) fn worker(
         head_bytes: bounded(reader.one(Setting::LimitRequestHead, HEAD)?),
         body_bytes: reader.one(Setting::LimitRequestBody, BODY)?,
         body_memory_bytes: bounded(reader.one(Setting::BodyMemory, BODY_MEMORY)?),
+        body_memory_total_bytes: bounded(reader.one(Setting::BodyMemoryTotal, BODY_MEMORY_TOTAL)?),
         connections,
         ..Limits::DEFAULT
     };

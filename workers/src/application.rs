@@ -7,6 +7,7 @@ use std::num::NonZeroU128;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use crate::body_memory::BodyMemory;
 use crate::connection::ConnInfo;
 use crate::http::{Forwarded, Head, ResponseHead};
 use crate::spool::Spool;
@@ -26,6 +27,15 @@ pub trait Application {
         request: Request<'_>,
         outlet: &mut dyn Outlet,
     ) -> Result<Reply<'_, Self::Body>, AppError>;
+
+    /// Memory for the body of a request that arrives in several reads. If its length `is_known`, all of it is reserved
+    /// early.
+    fn body_memory(_is_known: bool) -> Box<dyn BodyMemory>
+    where
+        Self: Sized,
+    {
+        Box::new(Vec::new())
+    }
 
     /// The application's own identifier of this request, if it has one. The loop asks for it before
     /// [`Application::call`], and only if the access log writes it.

@@ -17,6 +17,9 @@ pub mod application;
 
 pub mod spool;
 
+pub mod body_budget;
+pub mod body_memory;
+
 pub mod static_files;
 
 pub mod tls;

@@ -149,6 +149,8 @@ pub struct Limits {
     pub body_bytes: u64,
     /// A body up to this length stays in memory; a longer one goes to an unlinked file.
     pub body_memory_bytes: usize,
+    /// Maximum length of all bodies that one worker keeps in memory; what exceeds it goes to a file, too.
+    pub body_memory_total_bytes: usize,
     /// Maximum number of requests on one connection (0 is unlimited).
     pub requests_per_connection: u32,
     /// Maximum number of connections of one worker; beyond it the longest idle one is closed. The limit of
@@ -168,7 +170,8 @@ impl Limits {
         header_field_bytes: 8190,
         head_bytes: 64 * 1024,
         body_bytes: 1 << 30,
-        body_memory_bytes: 512 * 1024,
+        body_memory_bytes: 16 << 20,
+        body_memory_total_bytes: 64 << 20,
         requests_per_connection: 0,
         connections: 10_000,
     };

@@ -1,4 +1,4 @@
-//! The spool of a request body: in memory up to a limit, then in an unlinked temporary file.
+//! The spool of a request body: in memory while the worker's budget allows, then in an unlinked temporary file.
 //!
 //! The crate tempfile creates the file: with O_TMPFILE if the file system supports it, otherwise a file that it
 //! unlinks at once. The spool keeps its own position and uses pread(2) and pwrite(2), so rewinding costs nothing,
@@ -9,24 +9,35 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::body_budget::{BodyBudget, Share};
+use crate::body_memory::BodyMemory;
 use crate::process::fork_guard::FdGuard;
 
 /// Small pieces of a body are collected up to this length before they are written. Each chunk of a chunked body is
 /// a piece, and may have a single byte. Longer pieces are written at once.
 const GATHER_BYTES: usize = 16 * 1024;
 
+/// How many times what has arrived of a body is reserved for what its client has announced.
+const AHEAD_TIMES: usize = 16;
+
 /// A request body that is first written, then rewound and read.
 pub struct Spool {
-    memory_bytes: usize,
     dir: PathBuf,
+    /// The length that the client announced, or 0.
+    announced: u64,
     store: Store,
     /// The next byte to read, at most the length.
     position: u64,
 }
 
 enum Store {
-    Memory(Vec<u8>),
+    Memory {
+        memory: Box<dyn BodyMemory>,
+        /// As many bytes as there are.
+        share: Share,
+    },
     File {
         /// Guards the file until the application gets it. A child that the application forks then has the file
         /// like any other one.
@@ -40,11 +51,16 @@ enum Store {
 }
 
 impl Spool {
-    /// An empty spool that keeps up to `memory_bytes` in memory. If it needs a file, it creates it in `dir` with
-    /// mode 0600, and unlinks it at once.
-    pub fn new(memory_bytes: usize, dir: &Path) -> Self {
-        let store = Store::Memory(Vec::new());
-        Self { memory_bytes, dir: dir.to_owned(), store, position: 0 }
+    /// An empty spool that keeps in `memory`, which is empty, what `budget` allows. If it needs a file, it creates it in
+    /// `dir` with mode 0600, and unlinks it at once. The client has `announced` so many bytes, if it has.
+    pub fn new(
+        memory: Box<dyn BodyMemory>,
+        budget: &Arc<BodyBudget>,
+        announced: Option<u64>,
+        dir: &Path,
+    ) -> Self {
+        let store = Store::Memory { memory, share: Share::of(budget) };
+        Self { dir: dir.to_owned(), announced: announced.unwrap_or(0), store, position: 0 }
     }
 
     /// Appends bytes. Small pieces may be written by a later call or by [`Spool::rewind`].
@@ -53,15 +69,21 @@ impl Spool {
     /// spool is as it was before.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.store {
-            Store::Memory(memory) if memory.len() + bytes.len() <= self.memory_bytes => {
-                reserve(memory, bytes.len(), self.memory_bytes);
-                memory.extend_from_slice(bytes);
-            }
-            Store::Memory(memory) => {
+            Store::Memory { memory, share } => {
+                let may_fit = self.announced <= share.limit() as u64;
+                if may_fit
+                    && share.has_room(bytes.len())
+                    && reserve(memory.as_mut(), bytes.len(), self.announced, share.limit())
+                {
+                    share.grow(bytes.len());
+                    memory.append(bytes);
+                    return Ok(());
+                }
                 let file = unlinked_file(&self.dir)?;
-                file.write_all_at(memory, 0)?;
-                file.write_all_at(bytes, memory.len() as u64)?;
-                let written = (memory.len() + bytes.len()) as u64;
+                let former = memory.bytes();
+                file.write_all_at(former, 0)?;
+                file.write_all_at(bytes, former.len() as u64)?;
+                let written = (former.len() + bytes.len()) as u64;
                 let guard = Some(FdGuard::of(file.as_fd()));
                 self.store = Store::File { guard, file, written, gathered: Vec::new() };
             }
@@ -82,7 +104,7 @@ impl Spool {
     /// The number of bytes appended.
     pub fn len(&self) -> u64 {
         match &self.store {
-            Store::Memory(memory) => memory.len() as u64,
+            Store::Memory { memory, .. } => memory.bytes().len() as u64,
             Store::File { written, gathered, .. } => written + gathered.len() as u64,
         }
     }
@@ -118,8 +140,8 @@ impl Spool {
     pub fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         self.write_gathered()?;
         let count = match &self.store {
-            Store::Memory(memory) => {
-                let unread = &memory[self.position as usize..];
+            Store::Memory { memory, .. } => {
+                let unread = &memory.bytes()[self.position as usize..];
                 let count = unread.len().min(out.len());
                 out[..count].copy_from_slice(&unread[..count]);
                 count
@@ -138,8 +160,16 @@ impl Spool {
     /// The unread bytes, if the body lies in memory.
     pub fn in_memory(&self) -> Option<&[u8]> {
         match &self.store {
-            Store::Memory(memory) => Some(&memory[self.position as usize..]),
+            Store::Memory { memory, .. } => Some(&memory.bytes()[self.position as usize..]),
             Store::File { .. } => None,
+        }
+    }
+
+    /// Gives the whole body away, with its share of the budget, if it lies in memory.
+    pub fn into_memory(self) -> Result<(Box<dyn BodyMemory>, Share), Self> {
+        match self.store {
+            Store::Memory { memory, share } => Ok((memory, share)),
+            Store::File { .. } => Err(self),
         }
     }
 
@@ -150,14 +180,22 @@ impl Spool {
     }
 }
 
-/// Grows by doubling as a vector does, but never beyond the limit: with a limit of 512 KB, a body of 300 KB must
-/// not take 600.
-fn reserve(memory: &mut Vec<u8>, more: usize, limit: usize) {
-    let needed = memory.len() + more;
-    if needed > memory.capacity() {
-        let target = needed.max(memory.capacity() * 2).min(limit);
-        memory.reserve_exact(target - memory.len());
+/// Grows to the announced length, so that a body is not copied while it arrives, but to at most
+/// [`AHEAD_TIMES`] what is there: a client that announces much and sends nothing takes no address space. Without an
+/// announcement it grows by doubling as a vector does. It never grows beyond the limit: with one of 512 KB, a body of
+/// 300 KB must not take 600. Returns whether there was memory for that.
+fn reserve(memory: &mut dyn BodyMemory, more: usize, announced: u64, limit: usize) -> bool {
+    let needed = memory.bytes().len() + more;
+    if needed <= memory.capacity() {
+        return true;
     }
+    let announced = usize::try_from(announced).unwrap_or(usize::MAX);
+    let target = if announced >= needed {
+        announced.min(needed.saturating_mul(AHEAD_TIMES))
+    } else {
+        needed.max(memory.capacity() * 2)
+    };
+    memory.reserve(target.min(limit))
 }
 
 /// Creates a temporary file that only its owner can open. tempfile leaves the mode of an O_TMPFILE to the umask,
@@ -192,7 +230,12 @@ mod tests {
     use super::*;
 
     fn spool(memory_bytes: usize) -> Spool {
-        Spool::new(memory_bytes, &std::env::temp_dir())
+        Spool::new(
+            Box::new(Vec::new()),
+            &BodyBudget::new(memory_bytes, usize::MAX),
+            None,
+            &std::env::temp_dir(),
+        )
     }
 
     fn rest(spool: &mut Spool) -> Vec<u8> {
@@ -208,7 +251,7 @@ mod tests {
 
     fn file(spool: &Spool) -> Option<&File> {
         match &spool.store {
-            Store::Memory(_) => None,
+            Store::Memory { .. } => None,
             Store::File { file, .. } => Some(file),
         }
     }
@@ -268,7 +311,7 @@ mod tests {
     #[test]
     fn the_file_has_no_name_and_only_its_owner_can_open_it() {
         let dir = tempfile::tempdir().unwrap();
-        let mut spool = Spool::new(0, dir.path());
+        let mut spool = Spool::new(Box::new(Vec::new()), &BodyBudget::new(0, 0), None, dir.path());
         spool.append(b"secret").unwrap();
         let metadata = file(&spool).unwrap().metadata().unwrap();
         assert_eq!(metadata.nlink(), 0);
@@ -281,7 +324,7 @@ mod tests {
         let mut spool = spool(1000);
         for _ in 0..10 {
             spool.append(&[0; 99]).unwrap();
-            let Store::Memory(memory) = &spool.store else { panic!("below the limit") };
+            let Store::Memory { memory, .. } = &spool.store else { panic!("below the limit") };
             assert!(memory.capacity() <= 1000);
         }
     }
@@ -292,7 +335,7 @@ mod tests {
         let mut growths = 0;
         for _ in 0..1000 {
             let before = memory.capacity();
-            reserve(&mut memory, 1, 512 * 1024);
+            assert!(reserve(&mut memory, 1, 0, 512 * 1024));
             memory.push(0);
             growths += u32::from(memory.capacity() != before);
         }
@@ -300,8 +343,66 @@ mod tests {
     }
 
     #[test]
+    fn an_announced_body_is_reserved_once_it_begins_to_arrive() {
+        let capacity = |announced, arrived: usize| {
+            let budget = BodyBudget::new(16_000, usize::MAX);
+            let mut spool =
+                Spool::new(Box::new(Vec::new()), &budget, Some(announced), &std::env::temp_dir());
+            spool.append(&vec![0; arrived]).unwrap();
+            assert_eq!(budget.used_bytes(), arrived);
+            let Store::Memory { memory, .. } = &spool.store else { panic!("below the limit") };
+            memory.capacity()
+        };
+        assert_eq!(capacity(10_000, 1000), 10_000);
+        assert_eq!(capacity(10_000, 10), 160);
+        assert_eq!(capacity(16_000, 1000), 16_000);
+        assert_eq!(capacity(100, 1000), 1000);
+    }
+
+    #[test]
+    fn a_body_that_is_announced_to_be_too_long_goes_to_the_file_at_once() {
+        let budget = BodyBudget::new(10, usize::MAX);
+        let mut spool = Spool::new(Box::new(Vec::new()), &budget, Some(11), &std::env::temp_dir());
+        spool.append(b"01234").unwrap();
+        assert!(spool.in_memory().is_none());
+        assert_eq!(budget.used_bytes(), 0);
+        assert_eq!(rest(&mut spool), b"01234");
+    }
+
+    #[test]
+    fn bodies_take_memory_only_while_all_together_are_within_the_total() {
+        let budget = BodyBudget::new(10, 15);
+        let new = || Spool::new(Box::new(Vec::new()), &budget, None, &std::env::temp_dir());
+        let (mut first, mut second) = (new(), new());
+        first.append(&[1; 10]).unwrap();
+        second.append(&[2; 5]).unwrap();
+        assert_eq!(budget.used_bytes(), 15);
+        second.append(&[2; 1]).unwrap();
+        assert!(first.in_memory().is_some() && second.in_memory().is_none());
+        assert_eq!(budget.used_bytes(), 10);
+        assert_eq!(rest(&mut second), [2; 6]);
+        drop(first);
+        assert_eq!(budget.used_bytes(), 0);
+    }
+
+    #[test]
+    fn a_failed_move_to_a_file_takes_no_more_than_there_is() {
+        let budget = BodyBudget::new(4, 4);
+        let mut spool =
+            Spool::new(Box::new(Vec::new()), &budget, None, Path::new("/nonexistent/dir"));
+        spool.append(b"abcd").unwrap();
+        spool.append(b"e").unwrap_err();
+        assert_eq!(budget.used_bytes(), 4);
+    }
+
+    #[test]
     fn a_missing_directory_fails_once_it_is_needed_and_loses_nothing() {
-        let mut spool = Spool::new(4, Path::new("/nonexistent/dir"));
+        let mut spool = Spool::new(
+            Box::new(Vec::new()),
+            &BodyBudget::new(4, 4),
+            None,
+            Path::new("/nonexistent/dir"),
+        );
         spool.append(b"abcd").unwrap();
         assert_eq!(spool.append(b"e").unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(spool.in_memory(), Some(&b"abcd"[..]));

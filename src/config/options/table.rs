@@ -519,6 +519,14 @@ const BASE: &[OptionSpec] = {
         )
         .once("SIZE", Size(LIMITS.body_memory_bytes as u64)),
         row(
+            S::BodyMemoryTotal,
+            T::Limits,
+            "body-memory-total",
+            "Maximum length of all request bodies together that a worker keeps in memory, until the \
+             application has dropped them; a body that would exceed it goes to an unlinked temporary file.",
+        )
+        .once("SIZE", Size(LIMITS.body_memory_total_bytes as u64)),
+        row(
             S::BodyTempDir,
             T::Limits,
             "body-temp-dir",

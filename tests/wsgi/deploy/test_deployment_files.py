@@ -189,7 +189,7 @@ def test_process_1_of_the_container_can_write_only_to_its_volumes(deploy, shop, 
     contained = [*ISOLATED, "sh", "-c", mount, "sh", *WITHOUT_RIGHTS]
     if shutil.which("unshare") is None or subprocess.run([*contained, "true"], capture_output=True).returncode != 0:
         pytest.skip("no namespaces to be had here")
-    server = deploy(*contained, env={"TMPDIR": str(tmp)})
+    server = deploy(*contained, env={"TMPDIR": str(tmp), "ARCTOS_BODY_MEMORY": "512K"})
     # Only in its namespace: outside, the directories of the volumes are empty.
     assert os.listdir(shop.run) == os.listdir(tmp) == []
     [first] = children(server.pid)
@@ -378,7 +378,7 @@ def test_the_system_call_filter_of_the_unit_names_existing_calls(activate, shop,
     if subprocess.run([*tracer, "true"], capture_output=True).returncode != 0:
         pytest.skip("strace cannot trace here")
     server = activate(listening, *tracer)
-    assert connect(server).post("/echo", b"x" * (1 << 20)).response().status == 200
+    assert connect(server).post("/echo", b"x" * (17 << 20)).response().status == 200  # above --body-memory
     assert reload(shop, service).returncode == 0
     [traced] = children(server.pid)
     os.kill(traced, signal.SIGTERM)

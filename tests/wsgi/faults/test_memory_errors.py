@@ -10,7 +10,7 @@ import sys
 
 import pytest
 from support.misuse_table import ROWS
-from support.request_kinds import KINDS, Client, answered, get
+from support.request_kinds import FILES, KINDS, Client, answered, get
 from support.server import SERVER_READY, Server
 
 # Everything takes thirty times as long.
@@ -58,7 +58,7 @@ def test_valgrind_finds_nothing_in_requests_of_every_kind(tmp_path, monkeypatch)
     monkeypatch.setattr("support.wire.PATIENCE_S", SLOW_S)
     valgrind = ["valgrind", f"--log-file={tmp_path}/%p.valgrind", "--num-callers=30", "--leak-check=full"]
     command = [*valgrind, "--show-leak-kinds=definite", "--keep-debuginfo=yes", sys.executable, "-m", "arctos"]
-    server = Server("misuse:app", *PATIENT, command=command, env={"PYTHONMALLOC": "malloc"})
+    server = Server("misuse:app", *PATIENT, *FILES, command=command, env={"PYTHONMALLOC": "malloc"})
     try:
         try:
             server.wait_for(SERVER_READY, timeout=SLOW_S)

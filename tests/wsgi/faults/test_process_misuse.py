@@ -21,7 +21,7 @@ from support.waiting import wait_until
 from support.wire import Ended, Wire
 
 DESCRIPTOR_LOST = "worker.descriptor_lost"
-BODY_BYTES = 1 << 20  # more than a worker keeps in memory
+BODY_BYTES = 17 << 20  # more than a worker keeps in memory
 
 ECHO = "body = environ['wsgi.input'].read()\nstart_response('200 OK', [])\nreturn [str(len(body)).encode()]"
 PID = "start_response('200 OK', [])\nreturn [str(os.getpid()).encode()]"

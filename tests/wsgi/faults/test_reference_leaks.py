@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.misuse_table import ROWS
-from support.request_kinds import KINDS, Client, answered, get
+from support.request_kinds import FILES, KINDS, Client, answered, get
 from support.server import Server
 from support.wire import Wire
 
@@ -31,7 +31,7 @@ def counting(request):
     command = [*map(str, BUILDS[request.param]), "-m", "arctos"]
     if not os.path.exists(command[0]):
         pytest.skip(f"there is no {command[0]}: run scripts/memcheck references")
-    with Server("counted_references:app", command=command) as server:
+    with Server("counted_references:app", *FILES, command=command) as server:
         yield server, "references" if request.param == "debug" else "blocks"
 
 

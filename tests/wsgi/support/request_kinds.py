@@ -63,6 +63,9 @@ def chunked(code, *chunks):
     return get(code, "Transfer-Encoding: chunked") + encoded
 
 
+# The options with which a server writes the largest of the bodies below to a file.
+FILES = ["--body-memory", "500K"]
+
 KINDS = {
     "hello": answered(get(HELLO)),
     "hello-of-1.0": answered(get(HELLO).replace(b"HTTP/1.1", b"HTTP/1.0")),
@@ -73,7 +76,8 @@ KINDS = {
     "request-id": answered(get(HELLO, "X-Request-Id: some-id-0123456789")),
     "query-and-path": answered(get(HELLO).replace(b"/case?", b"/caf%C3%A9/a%2Fb?q=%20&")),
     "post-small": answered(post(READ, b"x" * 100)),
-    "post-large": answered(post(READ, b"x" * 600_000)),
+    "post-gathered": answered(post(READ, b"x" * 400_000)),
+    "post-to-a-file": answered(post(READ, b"x" * 600_000)),
     "post-lines": answered(post(LINES, b"a line\n" * 100)),
     "post-unread": answered(post(HELLO, b"x" * 1000)),
     "post-chunked": answered(chunked(READ, b"x" * 100, b"y" * 1000)),

@@ -2,6 +2,7 @@
 
 use super::{Connection, Refused, State, Status, Timer};
 use crate::connection::write_buffer::WriteBuffer;
+use crate::http::Framing;
 use crate::shared::scoreboard::Counter;
 
 /// Bytes that were read, and how many of them are used.
@@ -181,6 +182,13 @@ pub enum ItemFate {
 }
 
 impl<C: AsRef<[u8]>> Connection<C> {
+    /// The length that a request announces for its body, while that is being received.
+    pub fn announced_bytes(&self) -> Option<u64> {
+        let State::Body(gathering) = &self.state else { return None };
+        let Framing::Length(length) = gathering.request.head.framing else { return None };
+        Some(length)
+    }
+
     /// The kind of deadline of this state.
     pub fn timer(&self) -> Option<Timer> {
         match &self.state {

@@ -18,6 +18,7 @@ pub(super) mod tls;
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
@@ -28,6 +29,8 @@ use super::record::{Record, Timing};
 use super::stalls::Stalls;
 use super::transport::{Stage, Transport};
 use crate::application::AppBody;
+use crate::body_budget::BodyBudget;
+use crate::body_memory::BodyMemory;
 use crate::connection::{CloseManner, ConnInfo, Connection, Rules, Timer};
 use crate::event_loop::client_table::Token;
 use crate::event_loop::deadlines::Deadlines;
@@ -265,11 +268,19 @@ impl<B: AppBody> Client<B> {
 
 /// One request and its reply: the transitions of the activity.
 impl<B: AppBody> Client<B> {
-    /// Appends to the spool of the request body. Up to `memory_bytes` of it stay in memory.
-    pub fn store(&mut self, bytes: &[u8], memory_bytes: usize, temp_dir: &Path) -> io::Result<()> {
+    /// Appends to the spool of the request body. As much of it as `budget` allows stays in what `memory` makes.
+    pub fn store(
+        &mut self,
+        bytes: &[u8],
+        memory: impl FnOnce(bool) -> Box<dyn BodyMemory>,
+        budget: &Arc<BodyBudget>,
+        temp_dir: &Path,
+    ) -> io::Result<()> {
         match &mut self.activity {
             Activity::Receiving { spool } => {
-                spool.get_or_insert_with(|| Spool::new(memory_bytes, temp_dir)).append(bytes)
+                let announced = self.conn.announced_bytes();
+                let fresh = || Spool::new(memory(announced.is_some()), budget, announced, temp_dir);
+                spool.get_or_insert_with(fresh).append(bytes)
             }
             Activity::Called { .. } | Activity::Streaming { .. } | Activity::SendingFile { .. } => {
                 unreachable!("the connection stores no body while a reply is on its way")

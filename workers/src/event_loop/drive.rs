@@ -44,7 +44,7 @@ pub use quarantine::Quarantine;
 use file_body::Sent;
 
 /// The maximum length of one read, and so of a piece of a body that goes to the spool.
-const BUFFER_BYTES: usize = 256 * 1024;
+const BUFFER_BYTES: usize = 64 * 1024;
 /// How many calls, items and file pieces of one client are due before the others get their turn.
 const TURN_STEPS: u32 = 64;
 /// How long one client may take before the others get their turn.
@@ -178,7 +178,7 @@ pub fn drive<A: Application>(
             }
             Step::Store(bytes) => {
                 pieces_left = pieces_left.saturating_sub(1);
-                if let Err(error) = store(client, bytes, context) {
+                if let Err(error) = store::<A>(client, bytes, context) {
                     let reason = refused::not_stored(client, context, &error);
                     client.conn_mut().refuse(reason, &context.rules());
                 }
@@ -277,13 +277,12 @@ fn abandons<B: AppBody>(
     true
 }
 
-fn store<B: AppBody>(
-    client: &mut Client<B>,
+fn store<A: Application>(
+    client: &mut Client<A::Body>,
     bytes: &[u8],
     context: &WorkerContext,
 ) -> io::Result<()> {
-    let settings = &context.settings;
-    client.store(bytes, settings.limits.body_memory_bytes, &settings.body_temp_dir)
+    client.store(bytes, A::body_memory, &context.bodies, &context.settings.body_temp_dir)
 }
 
 fn call_gathered<A: Application>(

@@ -272,6 +272,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
         }
         if self.handlers.reinstall(&self.context) {
             self.check_descriptors()?;
+            self.context.give_back_memory();
         }
         if let Some(ticker) = &mut self.ticker {
             ticker.turn(self.context.clock.now());

@@ -2,8 +2,10 @@
 //! loop's [`Outlet`] through the interpreter. The module offers safe functions only, and knows nothing of requests.
 #![expect(
     unsafe_code,
-    reason = "latin-1 strings, reference counts and a borrow carried through Python"
+    reason = "latin-1 strings, bytes that are filled, reference counts and a borrow carried through Python"
 )]
+
+mod bytes_memory;
 
 use std::cell::Cell;
 use std::ptr::NonNull;
@@ -14,6 +16,8 @@ use pyo3::types::{PyString, PyTuple};
 use pyo3::{Borrowed, ffi};
 
 use crate::application::Outlet;
+
+pub(super) use bytes_memory::BytesMemory;
 
 /// Creates a str whose code points are the bytes, which is how PEP 3333 puts bytes into a native string.
 pub(super) fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {

@@ -6,10 +6,15 @@
 //! It is borrowed only while bytes are taken from it, and never while the code of a buffer or the garbage collector may
 //! run, which could let another thread read from it.
 
+use std::any::Any;
+
 use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
+use super::ffi;
+use crate::body_budget::Share;
+use crate::body_memory::BodyMemory;
 use crate::spool::Spool;
 
 /// The number of bytes that `readline` reads from a file at a time.
@@ -35,6 +40,8 @@ enum InputSource {
 struct MemoryBody {
     bytes: Py<PyBytes>,
     position: usize,
+    /// What the body has taken of the worker's budget, until the application drops it.
+    _share: Option<Share>,
 }
 
 /// A body in a file.
@@ -59,19 +66,24 @@ impl Input {
     /// Errors: MemoryError.
     pub(super) fn copied(py: Python<'_>, bytes: &[u8]) -> PyResult<Self> {
         let bytes = copy(py, bytes)?.unbind();
-        Ok(Self { source: InputSource::Memory(MemoryBody { bytes, position: 0 }) })
+        Ok(Self { source: InputSource::Memory(MemoryBody { bytes, position: 0, _share: None }) })
     }
 
     /// Creates the input for a spooled body.
     ///
     /// Errors: MemoryError.
     pub(super) fn spooled(py: Python<'_>, spool: Spool) -> PyResult<Self> {
-        if let Some(bytes) = spool.in_memory() {
-            return Self::copied(py, bytes);
-        }
-        let left = spool.len();
-        let file = FileBody { spool, left, buffer: Vec::new(), taken: 0 };
-        Ok(Self { source: InputSource::File(file) })
+        let source = match spool.into_memory() {
+            Ok((memory, share)) => {
+                let bytes = bytes_of(py, memory)?.unbind();
+                InputSource::Memory(MemoryBody { bytes, position: 0, _share: Some(share) })
+            }
+            Err(spool) => {
+                let left = spool.len();
+                InputSource::File(FileBody { spool, left, buffer: Vec::new(), taken: 0 })
+            }
+        };
+        Ok(Self { source })
     }
 
     /// Takes up to `limit` bytes, or all that are left.
@@ -187,6 +199,15 @@ impl FileBody {
         self.taken = 0;
         self.left = self.left.saturating_sub(read_bytes as u64);
         Ok(read_bytes > 0)
+    }
+}
+
+/// Returns a body in memory as bytes: the object itself if the memory is one.
+fn bytes_of(py: Python<'_>, mut memory: Box<dyn BodyMemory>) -> PyResult<Bound<'_, PyBytes>> {
+    let any: &mut dyn Any = memory.as_mut();
+    match any.downcast_mut::<ffi::BytesMemory>() {
+        Some(own) => own.finish(py),
+        None => copy(py, memory.bytes()),
     }
 }
 

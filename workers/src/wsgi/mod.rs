@@ -80,6 +80,7 @@ pub use stop::Stop;
 pub use timeout::Timeout;
 
 use crate::application::{AppError, Application, Content, Outlet, Reply, Request, ShutdownRequest};
+use crate::body_memory::BodyMemory;
 use crate::http::ResponseHead;
 use crate::settings::{AppSpec, Hooks, Settings};
 use crate::shared::identity::{Generation, SlotId};
@@ -377,6 +378,11 @@ impl Application for Bridge {
         outlet: &mut dyn Outlet,
     ) -> Result<Reply<'_, ReplyBody>, AppError> {
         Python::attach(|py| self.answer(py, request, outlet))
+    }
+
+    fn body_memory(is_known: bool) -> Box<dyn BodyMemory> {
+        // A bytes object cannot grow in place.
+        if is_known { Box::new(ffi::BytesMemory::default()) } else { Box::new(Vec::new()) }
     }
 
     fn request_id<'a>(&'a mut self, request: &Request<'a>) -> Option<&'a [u8]> {

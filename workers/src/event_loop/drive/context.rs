@@ -1,9 +1,11 @@
 //! What all clients of a worker share: configuration, clock, counters, logs, and the current command.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::file_server::FileServer;
 use super::quarantine::Quarantine;
+use crate::body_budget::BodyBudget;
 use crate::connection::{ConnInfo, Rules};
 use crate::event_loop::access_log::{AccessLog, Losses};
 use crate::event_loop::clock::Clock;
@@ -11,6 +13,7 @@ use crate::event_loop::record::Record;
 use crate::event_loop::routes::Routes;
 use crate::http::Persistence;
 use crate::process::fork_guard;
+use crate::process::heap;
 use crate::process::signals::{self, Signalled};
 use crate::settings::Settings;
 use crate::shared::log::throttle::Throttle;
@@ -47,6 +50,8 @@ pub struct WorkerContext {
     pub files: Option<Box<FileServer>>,
     /// The requests that are refused for a while; `None` without `--quarantine`.
     pub quarantine: Option<Quarantine>,
+    /// The memory of request bodies that arrive.
+    pub(super) bodies: Arc<BodyBudget>,
     /// The routes of requests.
     pub(super) routes: Routes,
     pub(super) limited: LimitedLogs,
@@ -97,6 +102,8 @@ impl WorkerContext {
     ) -> Self {
         let clock = Clock::start();
         let woke = clock.monotonic();
+        let limits = &settings.limits;
+        let bodies = BodyBudget::new(limits.body_memory_bytes, limits.body_memory_total_bytes);
         Self {
             settings,
             entry,
@@ -110,6 +117,7 @@ impl WorkerContext {
             unwatched: Duration::ZERO,
             files: None,
             quarantine: None,
+            bodies,
             routes: Routes::default(),
             limited: LimitedLogs {
                 refusals: Throttle::new(REFUSALS_LOGGED, REFUSALS_INTERVAL),
@@ -162,6 +170,14 @@ impl WorkerContext {
         if fork_guard::is_forked() {
             self.log.line(Level::Warning, "application.fork_returned", &[]);
             fork_guard::leave();
+        }
+    }
+
+    /// Gives the memory of large bodies back to the kernel once they are gone. It may take milliseconds, so the loop calls
+    /// this about once a second.
+    pub fn give_back_memory(&self) {
+        if self.bodies.take_leftover() {
+            heap::give_back();
         }
     }
 

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::application::Application;
+use crate::body_budget::BodyBudget;
 use crate::http::{Forwarded, ForwardedClient, ProxiedAddresses, Scheme};
 use crate::settings::Forwarding;
 use crate::spool::Spool;
@@ -135,7 +136,8 @@ fn a_chunked_body_has_a_content_length_and_no_transfer_encoding() {
     };
     assert_eq!(show(RequestBody::Empty), "['0', None, True, b'']");
     assert_eq!(show(RequestBody::Slice(b"a=1&b=2")), "['7', None, True, b'a=1&b=2']");
-    let mut spool = Spool::new(0, &std::env::temp_dir());
+    let mut spool =
+        Spool::new(Box::new(Vec::new()), &BodyBudget::new(0, 0), None, &std::env::temp_dir());
     spool.append(b"spooled").unwrap();
     spool.rewind().unwrap();
     assert_eq!(show(RequestBody::Spooled(spool)), "['7', None, True, b'spooled']");

@@ -1,12 +1,16 @@
 use crate::application::RequestBody;
+use crate::body_budget::BodyBudget;
+use crate::body_memory::BodyMemory;
 use crate::spool::Spool;
+use crate::wsgi::ffi::BytesMemory;
 use crate::wsgi::tests::harness::{App, showing};
 
 const BODY: &[u8] = b"first line\n\nthird\r\nno end";
 
 /// Creates a body in a file.
 fn filed(bytes: &[u8]) -> RequestBody<'static> {
-    let mut spool = Spool::new(0, &std::env::temp_dir());
+    let mut spool =
+        Spool::new(Box::new(Vec::new()), &BodyBudget::new(0, 0), None, &std::env::temp_dir());
     spool.append(bytes).unwrap();
     spool.rewind().unwrap();
     assert!(spool.in_memory().is_none());
@@ -15,8 +19,20 @@ fn filed(bytes: &[u8]) -> RequestBody<'static> {
 
 /// Creates a spooled body that fits into memory.
 fn gathered(bytes: &[u8]) -> RequestBody<'static> {
-    let mut spool = Spool::new(bytes.len(), &std::env::temp_dir());
-    spool.append(bytes).unwrap();
+    spooled_in(Box::new(BytesMemory::default()), None, bytes)
+}
+
+/// Creates a spooled body in this memory.
+fn spooled_in(
+    memory: Box<dyn BodyMemory>,
+    announced: Option<u64>,
+    bytes: &[u8],
+) -> RequestBody<'static> {
+    let budget = BodyBudget::new(bytes.len(), bytes.len());
+    let mut spool = Spool::new(memory, &budget, announced, &std::env::temp_dir());
+    for piece in bytes.chunks(5) {
+        spool.append(piece).unwrap();
+    }
     spool.rewind().unwrap();
     RequestBody::Spooled(spool)
 }
@@ -149,4 +165,18 @@ fn a_read_only_buffer_is_refused() {
     );
     let answer = app.post(RequestBody::Slice(b"abc")).unwrap();
     assert_eq!(answer.items.concat(), b"readinto() needs a writable buffer");
+}
+
+#[test]
+fn a_body_in_memory_is_the_same_whatever_was_announced_and_whose_memory_it_is() {
+    let mut app = App::new(&showing("environ['wsgi.input'].read()"));
+    let announced = [None, Some(BODY.len() as u64), Some(2 * BODY.len() as u64)];
+    for length in announced {
+        let memories: [Box<dyn BodyMemory>; 2] =
+            [Box::new(BytesMemory::default()), Box::new(Vec::new())];
+        for memory in memories {
+            let answer = app.post(spooled_in(memory, length, BODY)).unwrap();
+            assert_eq!(answer.items.concat(), br"b'first line\n\nthird\r\nno end'");
+        }
+    }
 }
